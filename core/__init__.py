@@ -1,0 +1,1 @@
+"""The pure core: state transitions without clock, chance or I/O."""

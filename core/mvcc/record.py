@@ -1,0 +1,104 @@
+"""The values of the store: records, events, and the bytes they are on the wire.
+
+A record is one key at one revision; it carries its serialised ``mvccpb.KeyValue``, which is spliced into
+responses as it is. A record with version 0 is a tombstone: the key was deleted at that revision. An event
+is a change: the new record and the live one it replaced. A tuple of events is a *delta*: what one entry of
+the log does to the store, to the leases and to the watchers.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from ..wire.proto import kv_pb2
+
+__all__ = ["Delta", "Event", "Record", "encode_event", "make_record", "make_tombstone", "value_of", "varint",
+           "without_value"]
+
+_ONE_BYTE = tuple(bytes((n,)) for n in range(128))
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One key at one revision. ``version`` 0 is a deletion, then ``data`` has key and mod_revision only."""
+
+    key: bytes
+    create_revision: int
+    mod_revision: int
+    sub: int  # place within its revision, from 0: a transaction writes several records
+    version: int
+    lease: int  # 0: none
+    data: bytes  # serialised mvccpb.KeyValue
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One change. ``previous`` is the live record it replaced, None for a new key."""
+
+    record: Record
+    previous: Record | None
+
+
+#: What one applied entry changes, in order of ``sub``; all of one revision. Empty: nothing changed.
+Delta: TypeAlias = tuple[Event, ...]
+
+
+def varint(number: int) -> bytes:
+    """Encode 0 <= number < 2**63 in base 128; the sizes that occur in records are spelled out for speed."""
+    if number < 128:
+        return _ONE_BYTE[number]
+    if number < 16384:
+        return bytes((number & 127 | 128, number >> 7))
+    if number < 2097152:
+        return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14))
+    if number < 268435456:
+        return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14 & 127 | 128, number >> 21))
+    return bytes((number & 127 | 128,)) + varint(number >> 7)
+
+
+def make_record(
+    key: bytes, create_revision: int, mod_revision: int, sub: int, version: int, value: bytes, lease: int
+) -> Record:
+    """Build a live record with its wire form, field by field as protobuf would write it.
+
+    Args:
+        key: not empty.
+        version: >= 1.
+        lease: a signed 64-bit id; 0 means none.
+    """
+    mod = varint(mod_revision)
+    create = mod if create_revision == mod_revision else varint(create_revision)
+    data = b"".join((
+        b"\n", varint(len(key)), key, b"\x10", create, b"\x18", mod, b"\x20", varint(version),
+        b"\x2a" + varint(len(value)) + value if value else b"",
+        b"\x30" + varint(lease & 0xFFFFFFFFFFFFFFFF) if lease else b"",
+    ))
+    return Record(key, create_revision, mod_revision, sub, version, lease, data)
+
+
+def make_tombstone(key: bytes, mod_revision: int, sub: int) -> Record:
+    """Build the record of a deletion."""
+    data = b"".join((b"\n", varint(len(key)), key, b"\x18", varint(mod_revision)))
+    return Record(key, 0, mod_revision, sub, 0, 0, data)
+
+
+def value_of(record: Record) -> bytes:
+    """The value, decoded from the wire form; empty for a tombstone."""
+    return kv_pb2.KeyValue.FromString(record.data).value
+
+
+def without_value(record: Record) -> bytes:
+    """The record's wire form with the value left out, for keys-only answers."""
+    message = kv_pb2.KeyValue.FromString(record.data)
+    message.ClearField("value")
+    return message.SerializeToString()
+
+
+def encode_event(event: Event, *, prev_kv: bool) -> bytes:
+    """Serialise as ``mvccpb.Event``; ``prev_kv`` adds the record replaced, if there was one."""
+    data = event.record.data
+    head = b"\x12" if event.record.version else b"\x08\x01\x12"
+    if prev_kv and event.previous is not None:
+        previous = event.previous.data
+        return b"".join((head, varint(len(data)), data, b"\x1a", varint(len(previous)), previous))
+    return b"".join((head, varint(len(data)), data))

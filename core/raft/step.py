@@ -1,0 +1,196 @@
+"""``step``: one event in, a new state and its effects out. The only way a Raft node ever changes.
+
+Which function handles what is a table. Terms are compared before a message is handled: a newer term makes
+anybody a follower, an older one is refused with the newer term. What follows from comparing the states
+before and after (what must be durable, what may be applied, whether the role changed) is derived once,
+here.
+
+Source: Ongaro and Ousterhout 2014, section 5.1 and figure 2, "Rules for Servers".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..errors import Corruption
+from . import election, reads, replication
+from .state import Duty, RaftState, Transition
+from .types import (
+    AppendReply,
+    AppendRequest,
+    Applied,
+    Effects,
+    Event,
+    HardState,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Message,
+    Persisted,
+    Propose,
+    ProposeRequest,
+    ReadIndex,
+    ReadIndexReply,
+    ReadIndexRequest,
+    Receive,
+    Role,
+    SoftState,
+    Tick,
+    VoteReply,
+    VoteRequest,
+)
+
+__all__ = ["NO_EFFECTS", "step"]
+
+NO_EFFECTS = Effects()
+_NO_DUTY = Duty()
+
+
+def step(state: RaftState, event: Event) -> Transition:
+    """Let ``event`` happen to ``state``. A function of its arguments; the old state stays valid.
+
+    Returns:
+        The new state and what is owed to the world, in order of duty (see ``Effects``).
+
+    Raises:
+        Corruption: a message proves that durable entries were lost or that a committed entry would be
+            replaced. The state is as before; the node must stop.
+    """
+    duty = Duty()
+    after: RaftState = _EVENTS[type(event)](state, event, duty)
+    if after.released_index < after.commit_index and after.released_index < after.persisted_index:
+        after = replace(after, released_index=min(after.commit_index, after.persisted_index))
+    if after is state and duty == _NO_DUTY:
+        return Transition(state, NO_EFFECTS)
+    return Transition(after, _effects(state, after, duty))
+
+
+def _effects(before: RaftState, after: RaftState, duty: Duty) -> Effects:
+    """Complete the duties of a step by what the two states tell."""
+    hard_state = soft_state = None
+    term = after.current_term
+    if duty.entries or term != before.current_term or after.voted_for != before.voted_for:
+        hard_state = HardState(term, after.voted_for, after.commit_index)
+    if after.role != before.role or after.leader_id != before.leader_id or term != before.current_term:
+        soft_state = SoftState(Role(after.role), after.leader_id, term)
+    if after.released_index != before.released_index:
+        committed = after.log.entries(before.released_index + 1, after.released_index)
+    elif hard_state is None and soft_state is None and duty == _NO_DUTY:
+        return NO_EFFECTS
+    else:
+        committed = ()
+    return Effects(
+        hard_state,
+        duty.entries,
+        duty.send,
+        duty.send_after_persist,
+        committed,
+        duty.reads,
+        duty.dropped_reads,
+        duty.dropped,
+        soft_state,
+        duty.refusals,
+    )
+
+
+def _applied(state: RaftState, event: Applied, duty: Duty) -> RaftState:
+    if event.index <= state.applied_index:
+        return state
+    assert event.index <= state.released_index, (event.index, state.released_index)
+    return replace(state, applied_index=event.index)
+
+
+def _receive(state: RaftState, event: Receive, duty: Duty) -> RaftState:
+    message = event.message
+    if message.to != state.config.node_id:
+        duty.refuse("message/stranger", f"for {message.to}")
+        return state
+    kind = type(message)
+    if message.term > state.current_term:
+        newer = _newer_term(state, message, duty)
+        if newer is None:
+            return state
+        state = newer
+    elif message.term < state.current_term and kind not in _ANY_TERM:
+        _older_term(state, message, duty)
+        return state
+    if kind in _FROM_LEADER and (state.leader_id != message.sender or state.role != Role.FOLLOWER):
+        if state.role == Role.LEADER:
+            raise Corruption(f"node {message.sender} leads term {state.current_term}, and so does this node")
+        state = election.become_follower(state, state.current_term, message.sender, duty)
+    after: RaftState = _MESSAGES[kind](state, message, duty)
+    return after
+
+
+def _newer_term(state: RaftState, message: Message, duty: Duty) -> RaftState | None:
+    """What a message of a newer term makes of us before it is handled; None: it is not handled at all."""
+    if type(message) is VoteRequest:
+        if not message.forced and election.protects_leader(state):
+            election.refuse_vote(state, message, "vote/leader-alive", duty)
+            return None
+        if message.pre_vote:
+            return state
+    elif type(message) is VoteReply and message.pre_vote and message.vote_granted:
+        if message.term == state.current_term + 1:
+            return state
+        duty.refuse("message/late-reply", f"pre-vote of {message.sender} for term {message.term}")
+        return None
+    leader_id = message.sender if type(message) in _FROM_LEADER else 0
+    return election.become_follower(state, message.term, leader_id, duty)
+
+
+def _older_term(state: RaftState, message: Message, duty: Duty) -> None:
+    """Refuse a message of an older term, and tell its sender the newer one if that can matter to it."""
+    duty.refuse("term/stale", f"{type(message).__name__} of {message.sender} in term {message.term}")
+    sender = state.config.node_id
+    if type(message) is VoteRequest:
+        duty.send_after_persist += (
+            VoteReply(
+                sender=sender,
+                to=message.sender,
+                term=state.current_term,
+                vote_granted=False,
+                pre_vote=message.pre_vote,
+                refusal="term/stale",
+            ),
+        )
+    elif type(message) in _FROM_LEADER:
+        duty.send_after_persist += (
+            AppendReply(
+                sender=sender,
+                to=message.sender,
+                term=state.current_term,
+                success=False,
+                refusal="term/stale",
+            ),
+        )
+
+
+# Handlers of one kind of event or message each; the key fixes the type of the second argument.
+_Handler = Callable[[RaftState, Any, Duty], RaftState]
+
+_EVENTS: dict[type, _Handler] = {
+    Tick: election.tick,
+    Receive: _receive,
+    Propose: replication.propose,
+    ReadIndex: reads.read_index,
+    Persisted: replication.persisted,
+    Applied: _applied,
+}
+
+_MESSAGES: dict[type, _Handler] = {
+    VoteRequest: election.on_vote_request,
+    VoteReply: election.on_vote_reply,
+    AppendRequest: replication.on_append_request,
+    AppendReply: replication.on_append_reply,
+    HeartbeatRequest: replication.on_heartbeat_request,
+    HeartbeatReply: replication.on_heartbeat_reply,
+    ProposeRequest: replication.on_propose_request,
+    ReadIndexRequest: reads.on_read_index_request,
+    ReadIndexReply: reads.on_read_index_reply,
+}
+
+_FROM_LEADER = (AppendRequest, HeartbeatRequest)  # only the leader of a term sends these
+_ANY_TERM = (ProposeRequest, ReadIndexRequest, ReadIndexReply)  # true and useful whatever the term

@@ -1,0 +1,1 @@
+"""Sans-IO protocols: HTTP/2, gRPC and peer frames."""

@@ -1,0 +1,49 @@
+"""The methods of etcd's gRPC services by path, read from the protobuf descriptors.
+
+A path is ``/package.Service/Method``, as in HTTP/2's ``:path``. Whoever needs to know what a method takes
+and gives (the front door, the JSON gateway, the client library) looks here, so that the ``.proto`` files
+are the only place that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from .proto import rpc_pb2
+
+__all__ = ["METHODS", "Method"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC: its message classes, and on which sides more than one message may come."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+
+
+def _read_methods() -> dict[str, Method]:
+    found: dict[str, Method] = {}
+    for service in rpc_pb2.DESCRIPTOR.services_by_name.values():
+        for method in service.methods:
+            path = f"/{service.full_name}/{method.name}"
+            found[path] = Method(
+                path,
+                GetMessageClass(method.input_type),
+                GetMessageClass(method.output_type),
+                bool(method.client_streaming),
+                bool(method.server_streaming),
+            )
+    return found
+
+
+#: Every method of every service, by path.
+METHODS: Mapping[str, Method] = MappingProxyType(_read_methods())

@@ -1,0 +1,1 @@
+"""Histories, workloads, faults, checkers and campaigns."""

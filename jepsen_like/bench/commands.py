@@ -1,0 +1,89 @@
+"""``tercet bench``: Tercet and etcd side by side, in one run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from .compare import Row, compare
+from .load import Load, LoadFailed, parse_load
+from .targets import COMMANDS, TargetFailed
+
+__all__ = ["bench"]
+
+
+def _loads(_: click.Context, __: click.Parameter, value: str) -> list[Load]:
+    try:
+        return [parse_load(part) for part in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _members(_: click.Context, __: click.Parameter, value: str) -> list[int]:
+    try:
+        counts = [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"numbers separated by commas, such as 1,3; got {value!r}") from None
+    if not all(1 <= count <= 7 for count in counts):
+        raise click.BadParameter(f"1 to 7 members, got {value!r}")
+    return counts
+
+
+@click.command()
+@click.option("--members", default="1,3", callback=_members, show_default=True, help="Cluster sizes.")
+@click.option("--load", "loads", default="1x1,16x16,100x10", callback=_loads, show_default=True,
+              help="CONNECTIONSxSTREAMS, several with commas.")  # fmt: skip
+@click.option("--against", default="etcd", show_default=True,
+              help="The reference: etcd, or a command line that takes etcd's flags.")  # fmt: skip
+@click.option("--seconds", default=3.0, show_default=True, type=click.FloatRange(0.1, 60),
+              help="Rough length of one measurement.")  # fmt: skip
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 20),
+              help="Interleaved rounds; the median counts.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def bench(
+    members: list[int], loads: list[Load], against: str, seconds: float, rounds: int, as_json: bool
+) -> None:
+    """Measure Put and Range, linearizable and serializable, with real protobuf payloads from h2load.
+
+    Both targets sync every write to the same disk (the present folder's). Requests go to the leader. The
+    exit status is 2 when something needed is missing or a server failed.
+    """
+    if shutil.which(COMMANDS.get(against, (against.split()[0],))[0]) is None:
+        raise _NotRun(f"{against} is not on PATH; on Debian: apt-get install etcd-server")
+    console = Console(stderr=True)
+    rows: list[Row] = []
+    try:
+        with console.status("starting") as status:
+            for row in compare(("tercet", against), members, loads, seconds=seconds, rounds=rounds,
+                               progress=status.update):  # fmt: skip
+                rows.append(row)
+                if as_json:
+                    click.echo(json.dumps(row.as_json()))
+                    sys.stdout.flush()
+    except (LoadFailed, TargetFailed) as error:
+        raise _NotRun(str(error)) from error
+    if not as_json:
+        Console().print(_table(rows))
+
+
+class _NotRun(click.ClickException):
+    exit_code = 2
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(title="requests a second, side by side; ratio = tercet / reference in the same round")
+    for name in ("members", "load", "operation", "target"):
+        table.add_column(name)
+    for name in ("req/s", "p50 ms", "p99 ms", "CPU µs/req", "ratio"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        latency = (f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}")
+        numbers = (f"{row.throughput:,.0f}", *latency, f"{row.cpu_us:.1f}", ratio)
+        table.add_row(str(row.members), row.load, row.operation, row.target, *numbers)
+    return table

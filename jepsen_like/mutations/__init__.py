@@ -1,0 +1,24 @@
+"""Planted bugs, by name: what the harness must find. The shipped code has no switch for them."""
+
+from __future__ import annotations
+
+from . import raft_logs, raft_votes
+from .mutation import Mutation
+
+__all__ = ["MUTATIONS", "Mutation", "resolve_mutation"]
+
+MUTATIONS: dict[str, Mutation] = {
+    mutation.name: mutation for mutation in (*raft_votes.MUTATIONS, *raft_logs.MUTATIONS)
+}
+
+
+def resolve_mutation(name: str) -> Mutation:
+    """The mutation of that name.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    try:
+        return MUTATIONS[name]
+    except KeyError:
+        raise ValueError(f"no mutation {name!r}; there are {', '.join(MUTATIONS)}") from None

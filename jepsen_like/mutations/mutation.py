@@ -1,0 +1,41 @@
+"""What a planted bug is: a name, a story, and a way to put it in place of a part of the core for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+__all__ = ["Mutation", "replaced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A real bug from the history of Raft and etcd, ready to be planted.
+
+    ``apply()`` is a context manager: inside it the bug is there, for the whole process; after it the
+    shipped code is back, whatever happened.
+    """
+
+    name: str
+    origin: str  # where the bug was first seen
+    description: str  # what the mutated code does
+    needs: str  # what a schedule must contain to show it
+    apply: Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def replaced(module: ModuleType, part: str, mutant: Callable[..., Any]) -> Iterator[None]:
+    """Put ``mutant`` in place of the function ``part`` of ``module``.
+
+    Raises:
+        AttributeError: the module has no such part; nothing was replaced.
+    """
+    original = getattr(module, part)
+    setattr(module, part, mutant)
+    try:
+        yield
+    finally:
+        setattr(module, part, original)

@@ -1,0 +1,1 @@
+"""Trio drivers around the core."""

@@ -1,0 +1,61 @@
+"""One member's configuration, with etcd's flag names in snake case.
+
+``MemberConfig`` is the resolved value that ``net.member`` takes; where it comes from (flags, ``ETCD_*``
+variables, ``--config-file``) is ``net.flags``'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["MemberConfig", "cluster_id", "member_id"]
+
+
+def member_id(peer_urls: tuple[str, ...], token: str) -> int:
+    """The id of a bootstrap member, computed as etcd does: from its peer URLs and the cluster's token."""
+    text = "".join(sorted(peer_urls)) + token
+    return int.from_bytes(hashlib.sha1(text.encode()).digest()[:8], "big")
+
+
+def cluster_id(member_ids: tuple[int, ...]) -> int:
+    """The id of a cluster, computed as etcd does: from the ids of its first members."""
+    joined = b"".join(i.to_bytes(8, "big") for i in sorted(member_ids))
+    return int.from_bytes(hashlib.sha1(joined).digest()[:8], "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberConfig:
+    """What one member needs to know. URLs are strings such as ``http://127.0.0.1:2379``."""
+
+    name: str = "default"
+    data_dir: str = "default.etcd"
+    listen_client_urls: tuple[str, ...] = ("http://localhost:2379",)
+    advertise_client_urls: tuple[str, ...] = ("http://localhost:2379",)
+    listen_peer_urls: tuple[str, ...] = ("http://localhost:2380",)
+    initial_advertise_peer_urls: tuple[str, ...] = ("http://localhost:2380",)
+    listen_metrics_urls: tuple[str, ...] = ()
+    #: member name -> its peer URLs; empty: this member alone.
+    initial_cluster: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    initial_cluster_token: str = "etcd-cluster"
+    initial_cluster_state: str = "new"  # new or existing
+    heartbeat_interval_ms: int = 100
+    election_timeout_ms: int = 1000
+    pre_vote: bool = True
+    max_request_bytes: int = 1_572_864  # 1.5 MiB
+    max_txn_ops: int = 128
+    max_concurrent_streams: int = 4_294_967_295
+    quota_backend_bytes: int = 0  # 0: etcd's default of 2 GiB
+    reported_version: str = "3.4.35"
+    log_level: str = "info"
+    trace_file: str = ""  # "": no trace
+    wal_segment_bytes: int = 67_108_864  # capacity of one WAL file, >= 4096; small in simulations
+    #: Seed of everything this member draws by hash (election timeouts); drawn at start-up in production.
+    seed: int = 0
+
+    def members(self) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+        """The first members as (id, name, peer URLs), sorted by id."""
+        cluster = self.initial_cluster or {self.name: self.initial_advertise_peer_urls}
+        rows = [(member_id(urls, self.initial_cluster_token), name, urls) for name, urls in cluster.items()]
+        return tuple(sorted(rows))

@@ -1,0 +1,234 @@
+"""The leader's half of leases: when each one ends, by the leader's own clock.
+
+Only a leader counts. On taking office it gives every lease its remaining time anew, and an election timeout
+on top, so that a client that renewed just before the change is not punished; on losing office it forgets
+all deadlines. What has run out is proposed as ``LEASE_EXPIRE`` with the leader's term; the entry counts
+only in that term, so a leader that was replaced without knowing cannot end what its successor renewed. For
+the same reason a renewal is promised only after a read point has confirmed the leadership.
+
+Long leases get checkpoints through the log, so that changing leaders more often than a lease lasts does
+not keep it alive for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from math import ceil
+from typing import Protocol
+
+import trio
+
+from tercet.core import rpc_errors
+from tercet.core.lease.deadlines import Deadlines
+from tercet.core.machine import Command, Machine, Outcome
+from tercet.core.raft.types import SoftState
+from tercet.core.rpc_errors import RpcError
+from tercet.core.wire.proto import internal_pb2 as internal
+from tercet.core.wire.proto import rpc_pb2 as rpc
+
+from .world import World
+
+__all__ = ["LeaseKeeper", "LeaseMember"]
+
+_SWEEP_SECONDS = 0.5
+_EXPIRED_PER_SWEEP = 500  # 1,000 leases a second, as etcd's default
+_CHECKPOINT_SECONDS = 300.0
+_CHECKPOINTS_PER_SWEEP = 1000
+
+
+class LeaseMember(Protocol):
+    """The part of ``net.node.Node`` that counting leases needs."""
+
+    machine: Machine
+    term: int
+    leader_id: int
+    on_soft_state: list[Callable[[SoftState], None]]
+    calls: dict[str, Callable[[bytes], Awaitable[bytes]]]
+
+    @property
+    def is_leader(self) -> bool: ...
+
+    def propose(
+        self,
+        kind: int,
+        payload: bytes,
+        done: Callable[[Outcome | RpcError], None],
+        deadline: float | None = None,
+    ) -> None: ...
+
+    def read_index(self, done: Callable[[RpcError | None], None], deadline: float | None = None) -> None: ...
+
+
+class LeaseKeeper:
+    """Counts the leases of one member while it leads, and answers how long they last.
+
+    Args:
+        election_timeout: seconds; what a lease gets on top when this member becomes leader.
+    """
+
+    def __init__(self, world: World, member: LeaseMember, *, election_timeout: float) -> None:
+        self._clock = world.clock
+        self._member = member
+        self._grace = election_timeout
+        self._deadlines = Deadlines()
+        self._term = 0  # the term in which we count; 0: we do not lead
+        self._expiring: dict[int, None] = {}
+        self._next_checkpoint = 0.0
+        member.calls["lease/renew"] = self._answer_renew
+        member.calls["lease/time-to-live"] = self._answer_time_to_live
+        member.on_soft_state.append(lambda _: self._follow_role())
+
+    async def run(self) -> None:
+        """Propose the end of leases that have run out; until cancelled."""
+        while True:
+            await self._clock.sleep(_SWEEP_SECONDS)
+            if self._counting():
+                self._expire()
+                self._checkpoint()
+
+    async def renew(self, lease_id: int) -> int:
+        """Start a lease's time anew; only on the leader.
+
+        Returns:
+            The lease's TTL in seconds; 0 when there is no such lease.
+
+        Raises:
+            RpcError: this member does not lead, or could not make sure that it does.
+        """
+        self._require_counting()
+        term = self._term
+        await _read_point(self._member)
+        if not self._counting() or self._term != term:
+            raise rpc_errors.NOT_LEADER.with_traceback(None)
+        lease = self._member.machine.lessor.get(lease_id)
+        end = self._deadlines.get(lease_id)
+        now = self._clock.monotonic()
+        if lease is None or end is None or end <= now:
+            return 0
+        self._deadlines.set(lease_id, now + lease.ttl)
+        if lease.remaining:
+            self._propose_checkpoints([rpc.LeaseCheckpoint(ID=lease_id, remaining_TTL=0)])
+        return lease.ttl
+
+    def remaining(self, lease_id: int) -> int | None:
+        """Whole seconds until the lease ends; None when there is none, or it has run out. Only on the leader.
+
+        Raises:
+            RpcError: NOT_LEADER.
+        """
+        self._require_counting()
+        end = self._deadlines.get(lease_id)
+        left = -1.0 if end is None else end - self._clock.monotonic()
+        return int(left) if left > 0 and lease_id in self._member.machine.lessor else None
+
+    def _require_counting(self) -> None:
+        if not self._counting():
+            raise rpc_errors.NOT_LEADER.with_traceback(None)
+
+    def _counting(self) -> bool:
+        """Bring the deadlines up to date; False when this member does not lead."""
+        self._follow_role()
+        if not self._term:
+            return False
+        lessor = self._member.machine.lessor
+        now = self._clock.monotonic()
+        for lease in lessor.take_granted():
+            self._deadlines.set(lease.id, now + lease.ttl)
+        return True
+
+    def _follow_role(self) -> None:
+        term = self._member.term if self._member.is_leader else 0
+        if term == self._term:
+            return
+        self._term = term
+        self._deadlines.clear()
+        self._expiring.clear()
+        if not term:
+            return
+        now = self._clock.monotonic()
+        self._next_checkpoint = now + _CHECKPOINT_SECONDS
+        lessor = self._member.machine.lessor
+        lessor.take_granted()
+        for lease in lessor:
+            self._deadlines.set(lease.id, now + (lease.remaining or lease.ttl) + self._grace)
+
+    def _expire(self) -> None:
+        now = self._clock.monotonic()
+        for lease_id in self._deadlines.due(now, _EXPIRED_PER_SWEEP):
+            if lease_id not in self._member.machine.lessor:
+                self._deadlines.drop(lease_id)
+            elif lease_id not in self._expiring:
+                self._expiring[lease_id] = None
+                request = internal.LeaseExpire(ID=lease_id, term=self._term)
+                self._member.propose(
+                    Command.LEASE_EXPIRE, request.SerializeToString(), self._expiry_done(lease_id, self._term)
+                )
+
+    def _expiry_done(self, lease_id: int, term: int) -> Callable[[Outcome | RpcError], None]:
+        def done(outcome: Outcome | RpcError) -> None:
+            if self._term != term:
+                return
+            self._expiring.pop(lease_id, None)
+            if isinstance(outcome, Outcome) and outcome.error is None:
+                self._deadlines.drop(lease_id)
+
+        return done
+
+    def _checkpoint(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_checkpoint:
+            return
+        self._next_checkpoint = now + _CHECKPOINT_SECONDS
+        batch: list[rpc.LeaseCheckpoint] = []
+        for lease in self._member.machine.lessor:
+            end = self._deadlines.get(lease.id)
+            if end is None or lease.ttl <= _CHECKPOINT_SECONDS or end <= now:
+                continue
+            left = ceil(end - now)
+            if left < (lease.remaining or lease.ttl):
+                batch.append(rpc.LeaseCheckpoint(ID=lease.id, remaining_TTL=left))
+        for start in range(0, len(batch), _CHECKPOINTS_PER_SWEEP):
+            self._propose_checkpoints(batch[start : start + _CHECKPOINTS_PER_SWEEP])
+
+    def _propose_checkpoints(self, checkpoints: list[rpc.LeaseCheckpoint]) -> None:
+        payload = rpc.LeaseCheckpointRequest(checkpoints=checkpoints).SerializeToString()
+        self._member.propose(Command.LEASE_CHECKPOINT, payload, _ignore)
+
+    # ---- what other members ask the leader
+
+    async def _answer_renew(self, payload: bytes) -> bytes:
+        lease_id = rpc.LeaseKeepAliveRequest.FromString(payload).ID
+        ttl = await self.renew(lease_id)
+        return rpc.LeaseKeepAliveResponse(ID=lease_id, TTL=ttl).SerializeToString()
+
+    async def _answer_time_to_live(self, payload: bytes) -> bytes:
+        request = rpc.LeaseTimeToLiveRequest.FromString(payload)
+        self._require_counting()
+        await _read_point(self._member)
+        left = self.remaining(request.ID)
+        lease = self._member.machine.lessor.get(request.ID)
+        if left is None or lease is None:
+            return rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1).SerializeToString()
+        keys = sorted(lease.keys) if request.keys else []
+        answer = rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=left, grantedTTL=lease.ttl, keys=keys)
+        return answer.SerializeToString()
+
+
+def _ignore(_: Outcome | RpcError) -> None:
+    """A lost checkpoint is made again in time."""
+
+
+async def _read_point(member: LeaseMember) -> None:
+    """Wait for a linearizable read point; raises ``RpcError`` when there is none in time."""
+    reached = trio.Event()
+    failed: list[RpcError] = []
+
+    def done(error: RpcError | None) -> None:
+        if error is not None:
+            failed.append(error)
+        reached.set()
+
+    member.read_index(done)
+    await reached.wait()
+    if failed:
+        raise failed[0].with_traceback(None)

@@ -1,0 +1,79 @@
+"""The metrics that are known by name: etcd's names, so that etcd's dashboards and alerts work here.
+
+A counter only grows, a gauge is a present value (etcd publishes some totals as gauges; so do we), a
+histogram counts samples by bucket. Help texts are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+__all__ = ["DEFINITIONS", "SECONDS", "Definition"]
+
+#: 1 ms doubling to 8 s: the buckets of etcd's disk histograms.
+SECONDS = tuple(0.001 * 2**power for power in range(14))
+_ROUND_TRIP = tuple(0.0001 * 2**power for power in range(16))
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """What is known of a metric before its first sample."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    buckets: tuple[float, ...] = SECONDS
+
+
+def _counter(text: str) -> Definition:
+    return Definition("counter", text)
+
+
+def _gauge(text: str) -> Definition:
+    return Definition("gauge", text)
+
+
+def _histogram(text: str, buckets: tuple[float, ...] = SECONDS) -> Definition:
+    return Definition("histogram", text, buckets)
+
+
+DEFINITIONS: Mapping[str, Definition] = {
+    "etcd_server_has_leader": _gauge("1 while this member knows a leader, 0 otherwise."),
+    "etcd_server_is_leader": _gauge("1 while this member leads, 0 otherwise."),
+    "etcd_server_is_learner": _gauge("1 while this member is a learner, 0 otherwise."),
+    "etcd_server_id": _gauge("Always 1; the label server_id is the member id in hexadecimal."),
+    "etcd_server_version": _gauge("Always 1; the label server_version is the version reported to clients."),
+    "etcd_server_leader_changes_seen_total": _counter("Changes of leader that this member has seen."),
+    "etcd_server_proposals_committed_total": _gauge("Index of the last committed log entry."),
+    "etcd_server_proposals_applied_total": _gauge("Index of the last applied log entry."),
+    "etcd_server_proposals_pending": _gauge("Proposals of this member that have no answer yet."),
+    "etcd_server_proposals_failed_total": _counter("Proposals of this member that failed or timed out."),
+    "etcd_server_slow_apply_total": _counter("Batches of entries that took too long to apply."),
+    "etcd_server_slow_read_indexes_total": _counter("Read rounds that were not confirmed in time."),
+    "etcd_server_read_indexes_failed_total": _counter("Read rounds that failed."),
+    "etcd_server_heartbeat_send_failures_total": _counter("Heartbeats the leader could not send in time."),
+    "etcd_server_client_requests_total": _counter("Requests of clients by type and API version."),
+    "etcd_disk_wal_fsync_duration_seconds": _histogram("Time to make one WAL record durable."),
+    "etcd_disk_wal_write_bytes_total": _gauge("Bytes of records written to the WAL."),
+    "etcd_disk_backend_commit_duration_seconds": _histogram("Time to commit applied state to the backend."),
+    "etcd_network_client_grpc_received_bytes_total": _counter("Bytes received from gRPC clients."),
+    "etcd_network_client_grpc_sent_bytes_total": _counter("Bytes sent to gRPC clients."),
+    "etcd_network_peer_received_bytes_total": _counter("Bytes received, by peer."),
+    "etcd_network_peer_sent_bytes_total": _counter("Bytes sent, by peer."),
+    "etcd_network_peer_sent_failures_total": _counter("Messages that could not be sent, by peer."),
+    "etcd_network_peer_round_trip_time_seconds": _histogram("Round trips, by peer.", _ROUND_TRIP),
+    "etcd_debugging_mvcc_keys_total": _gauge("Keys that exist now."),
+    "etcd_debugging_mvcc_current_revision": _gauge("The store's revision."),
+    "etcd_debugging_mvcc_compact_revision": _gauge("The revision of the last compaction."),
+    "etcd_debugging_mvcc_watch_stream_total": _gauge("Open watch streams."),
+    "etcd_debugging_mvcc_watcher_total": _gauge("Open watches."),
+    "etcd_debugging_mvcc_slow_watcher_total": _gauge("Watches that are behind the store."),
+    "etcd_debugging_mvcc_events_total": _counter("Watch events sent by this member."),
+    "etcd_debugging_lease_granted_total": _counter("Leases granted."),
+    "etcd_debugging_lease_revoked_total": _counter("Leases revoked or expired."),
+    "etcd_debugging_lease_renewed_total": _counter("Keep-alives that the leader has answered."),
+    "grpc_server_started_total": _counter("Calls begun on the server."),
+    "grpc_server_handled_total": _counter("Calls ended on the server, by status code."),
+    "process_start_time_seconds": _gauge("When the process began, in Unix seconds."),
+}

@@ -1,0 +1,231 @@
+"""The accepting half of the peer port: who may speak to us, and what a connection may make us hold.
+
+A connection introduces itself with ``Hello`` within five seconds, or it is an HTTP request and goes to the
+handler for those. Strangers, other clusters and damaged frames are refused with a reason where the other
+end can understand one, and the connection is closed. A member that dials again replaces its own earlier
+connection; one that stays silent is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from tercet.core import rpc_errors
+from tercet.core.raft.types import Message
+from tercet.core.rpc_errors import RpcError, RpcRejected
+from tercet.core.wire.peer import (
+    FORMAT_VERSION,
+    FRAME_BYTES_MAX,
+    HELLO_BYTES_MAX,
+    MAGIC,
+    Answer,
+    Batch,
+    Call,
+    Frame,
+    FrameDecoder,
+    Hello,
+    PeerProtocolError,
+    Ping,
+    Pong,
+    Refusal,
+    Welcome,
+    encode,
+)
+
+from .channel import PENDING_BYTES_MAX, Channel, Identity, read_frames, until_error
+from .world import Connection, World
+
+__all__ = ["PeerServer"]
+
+CALLS_MAX: Final = 256  # under way from one peer
+CONNECTIONS_MAX: Final = 256  # accepted at once, strangers included
+HELLO_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 10.0  # heard nothing for so long: close
+
+#: Serves an HTTP request on the peer port; the bytes already read come with it.
+HttpHandler = Callable[[Connection, bytes], Awaitable[None]]
+CallHandler = Callable[[str, bytes], Awaitable[bytes]]
+
+
+class PeerServer:
+    """Serves what peers dial: ``deliver`` takes messages, ``answer`` answers calls or raises ``RpcError``."""
+
+    def __init__(
+        self,
+        world: World,
+        identity: Identity,
+        *,
+        peers: frozenset[int],
+        deliver: Callable[[tuple[Message, ...]], None],
+        answer: CallHandler,
+        http_handler: HttpHandler | None = None,
+    ) -> None:
+        self._world = world
+        self._identity = identity
+        self._peers = peers
+        self._deliver = deliver
+        self._answer = answer
+        self._http_handler = http_handler
+        self._accepted: dict[int, Connection] = {}  # by member: a new connection replaces the old one
+        self._accepted_count = 0
+
+    async def serve(self, connection: Connection) -> None:
+        """Serve one accepted connection until it ends; never raises for what the other end does."""
+        if self._accepted_count >= CONNECTIONS_MAX:
+            connection.close()
+            return
+        self._accepted_count += 1
+        try:
+            await self._serve(connection)
+        except PeerProtocolError as error:
+            self._log("closing a peer connection", connection, str(error))
+        except (OSError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._accepted_count -= 1
+            connection.close()
+
+    def _log(self, what: str, connection: Connection, reason: str) -> None:
+        self._world.probe.log("warn", what, remote=connection.remote, error=reason)
+
+    async def _serve(self, connection: Connection) -> None:
+        clock = self._world.clock
+        first = b""
+        decoder = FrameDecoder()
+        frames: list[Frame] = []
+        with clock.timeout(HELLO_SECONDS) as scope:
+            while len(first) < len(MAGIC) and MAGIC.startswith(first):
+                data = await connection.receive(HELLO_BYTES_MAX)
+                if not data:
+                    return
+                first += data
+            if first.startswith(MAGIC):
+                frames = decoder.feed(first[len(MAGIC) :])
+                if not frames:
+                    frames = await read_frames(connection, decoder)
+        if scope.cancelled_caught:
+            return
+        if not first.startswith(MAGIC):
+            if self._http_handler is not None and first[:1].isalpha():
+                await self._http_handler(connection, first)
+            return
+        if not frames:
+            return
+        sender = await self._admit(connection, frames)
+        if sender:
+            await self._accepted_peer(sender, connection, decoder)
+
+    async def _admit(self, connection: Connection, frames: list[Frame]) -> int:
+        """Check a hello; the sender's member id, or 0 after a refusal."""
+        hello = frames[0]
+        if not isinstance(hello, Hello) or len(frames) != 1:
+            raise PeerProtocolError("expected one hello")
+        mine = self._identity
+        reason = ""
+        if hello.format_version != FORMAT_VERSION:
+            reason = f"format version {hello.format_version} is not spoken here, only {FORMAT_VERSION}"
+        elif hello.cluster_id != mine.cluster_id:
+            reason = f"cluster ID mismatch: got {hello.cluster_id:x}, this is {mine.cluster_id:x}"
+        elif hello.to != mine.member_id:
+            reason = f"member ID mismatch: dialled {hello.to:x}, this is {mine.member_id:x}"
+        elif hello.sender not in self._peers:
+            reason = f"member {hello.sender:x} is not part of this cluster"
+        if reason:
+            self._log("refused a peer", connection, reason)
+            await connection.send_all(encode(Refusal(reason)))
+            return 0
+        await connection.send_all(encode(Welcome(mine.member_id)))
+        return hello.sender
+
+    async def _accepted_peer(self, sender: int, connection: Connection, decoder: FrameDecoder) -> None:
+        old = self._accepted.pop(sender, None)
+        if old is not None:
+            old.close()
+        self._accepted[sender] = connection
+        decoder.bytes_max = FRAME_BYTES_MAX
+        channel = Channel(connection, PENDING_BYTES_MAX)
+        heard = _Heard()
+        broken: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(until_error, channel.write_rest, nursery.cancel_scope)
+                nursery.start_soon(self._close_when_silent, heard, nursery.cancel_scope)
+                calls = _Calls(self._answer, channel, nursery)
+                try:
+                    while frames := await read_frames(connection, decoder):
+                        heard.something = True
+                        for frame in frames:
+                            self._take(frame, sender, channel, calls)
+                except (OSError, trio.ClosedResourceError, PeerProtocolError) as error:
+                    broken = error  # raised below: inside the nursery it would become a group
+                nursery.cancel_scope.cancel()
+        finally:
+            if self._accepted.get(sender) is connection:
+                del self._accepted[sender]
+        if broken is not None:
+            raise broken
+
+    def _take(self, frame: Frame, sender: int, channel: Channel, calls: _Calls) -> None:
+        if isinstance(frame, Batch):
+            me = self._identity.member_id
+            for message in frame.messages:
+                if message.sender != sender or message.to != me:
+                    raise PeerProtocolError("a message with another sender or receiver than its connection")
+            self._deliver(frame.messages)
+        elif isinstance(frame, Ping):
+            channel.send(encode(Pong()))
+        elif isinstance(frame, Call):
+            calls.start(frame)
+        else:
+            raise PeerProtocolError(f"unexpected {type(frame).__name__} from the dialling member")
+
+    async def _close_when_silent(self, heard: _Heard, scope: trio.CancelScope) -> None:
+        while True:
+            heard.something = False
+            await self._world.clock.sleep(SILENCE_SECONDS)
+            if not heard.something:
+                scope.cancel()
+                return
+
+
+class _Heard:
+    """Whether anything was received since the last look."""
+
+    __slots__ = ("something",)
+
+    def __init__(self) -> None:
+        self.something = True
+
+
+class _Calls:
+    """Answers the calls of one connection, a task each, a bounded number at once."""
+
+    def __init__(self, handler: CallHandler, channel: Channel, nursery: trio.Nursery) -> None:
+        self._handler = handler
+        self._channel = channel
+        self._nursery = nursery
+        self._running = 0
+
+    def start(self, call: Call) -> None:
+        if self._running >= CALLS_MAX:
+            self._channel.send(encode(_refusal(call.number, rpc_errors.TOO_MANY_REQUESTS)))
+            return
+        self._running += 1
+        self._nursery.start_soon(self._run, call)
+
+    async def _run(self, call: Call) -> None:
+        try:
+            payload = await self._handler(call.method, call.payload)
+            answer = Answer(call.number, 0, "", payload)
+        except RpcError as error:
+            answer = _refusal(call.number, error)
+        finally:
+            self._running -= 1
+        self._channel.send(encode(answer))
+
+
+def _refusal(number: int, error: RpcError) -> Answer:
+    return Answer(number, int(error.code), error.message, b"", isinstance(error, RpcRejected))

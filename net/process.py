@@ -1,0 +1,132 @@
+"""One member as a process of its own: from the command line to an exit status.
+
+Everything that belongs to a process and not to a member is here: signals, the garbage collector, standard
+error, exit statuses. SIGTERM and SIGINT stop the member in order and end with 0; a second one ends at once.
+Whatever keeps a member from starting is one clear line and status 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import trio
+
+from tercet.core.errors import Corruption, Rejected
+
+from .config import MemberConfig
+from .flags import FlagError, Startup, UsageError, help_text, parse
+from .member import Running, run_member
+from .real import real_world
+from .world import World
+
+__all__ = ["describe", "run_command_line", "version_text"]
+
+#: Allocations between two collections of the youngest generation: a request makes no cycles, so rarely.
+GC_THRESHOLDS: Final = (50_000, 20, 50)
+
+
+def version_text(reported: str) -> str:
+    """The lines of ``--version``; tools read the first one."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    from tercet import __version__
+
+    return (
+        f"etcd Version: {reported}\nTercet Version: {__version__}\n"
+        f"Python Version: {python}\nOS/Arch: {sys.platform}/{os.uname().machine}\n"
+    )
+
+
+def run_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Do what a member's command line asks for; the exit status."""
+    try:
+        startup = parse(arguments, environment)
+    except UsageError as problem:
+        sys.stderr.write(f"{problem}\n{help_text()}")
+        return 2
+    except FlagError as problem:
+        sys.stderr.write(f"error verifying flags, {problem}. See 'tercet --help'.\n")
+        return 1
+    if startup.show:
+        version = version_text(startup.config.reported_version)
+        sys.stdout.write(help_text() if startup.show == "help" else version)
+        return 0
+    return _run(startup, environment)
+
+
+def _run(startup: Startup, environment: Mapping[str, str]) -> int:
+    config = startup.config
+    if config.seed == 0:
+        config = replace(config, seed=int.from_bytes(os.urandom(7), "big") | 1)
+    world = real_world(config.name, log_level=config.log_level, environment=environment)
+    for warning in startup.warnings:
+        world.probe.log("warn", warning)
+    try:
+        return trio.run(_serve, world, config, strict_exception_groups=True)
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, Rejected, Corruption, ValueError) as problem:
+        world.probe.log("error", "failed to start or had to stop", error=describe(problem))
+        sys.stderr.write(f"tercet: {describe(problem)}\n")
+        return 1
+
+
+def describe(problem: BaseException) -> str:
+    """What is wrong, for a person; never a traceback."""
+    if isinstance(problem, OSError):
+        reason = problem.strerror or str(problem)
+        if problem.errno == errno.EADDRINUSE:
+            reason = "bind: address already in use"
+        return f"{problem.filename}: {reason.lower()}" if problem.filename else reason
+    return str(problem) or type(problem).__name__
+
+
+async def _serve(world: World, config: MemberConfig) -> int:
+    """Run the member until a signal."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_on_signal, signals, world, nursery.cancel_scope)
+                running: Running = await nursery.start(partial(run_member, world, config))
+                _settle_collector()
+                world.probe.log(
+                    "info",
+                    "serving",
+                    clients=list(running.client_addresses),
+                    peers=list(running.peer_addresses),
+                    member_id=f"{running.node.member_id:x}",
+                    cluster_id=f"{running.node.cluster_id:x}",
+                )
+        except BaseExceptionGroup as group:
+            raise _only_leaf(group) from None
+    return 0
+
+
+async def _stop_on_signal(signals: object, world: World, scope: trio.CancelScope) -> None:
+    async for number in signals:  # type: ignore[attr-defined]
+        world.probe.log("info", "received signal; shutting down", signal=signal.Signals(number).name)
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, signal.SIG_DFL)  # a second signal does not ask
+        scope.cancel()
+        return
+
+
+def _settle_collector() -> None:
+    """What start-up has made stays: take it out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found

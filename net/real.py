@@ -1,0 +1,481 @@
+"""The ports of ``net.world`` on this machine: real sockets, a real disk, the system's clocks.
+
+The only driver module that touches ``os``, ``socket`` and ``time``. Choices made for speed: raw non-blocking
+sockets waited on through ``trio.lowlevel`` (an echo costs 20 µs against 37 through ``SocketStream``), and
+file jobs in threads of their own limiter, so that slow name lookups never stand before an fsync.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+
+import trio
+
+from .log import JsonLog
+from .metrics import Metrics
+from .world import World
+
+__all__ = [
+    "RealClock", "RealConnection", "RealDisk", "RealFile", "RealListener", "RealLock", "RealNetwork",
+    "RealProbe", "RealRng", "real_world",
+]
+
+#: accept() errors that pass by themselves: the connection died, or the process is short of something.
+_ACCEPT_AGAIN = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
+_ACCEPT_LATER = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class RealClock:
+    """The system's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> AbstractContextManager[trio.CancelScope]:
+        return trio.move_on_after(seconds)
+
+
+class RealConnection:
+    """A TCP connection on a non-blocking socket; see ``net.world.Connection``."""
+
+    __slots__ = ("_closed", "_descriptor", "_remote", "_socket")
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._descriptor = sock.fileno()
+        self._closed = False
+        try:
+            self._remote = _join(sock.getpeername())
+        except OSError:  # already reset: the first use will say so
+            self._remote = "unknown:0"
+
+    @property
+    def remote(self) -> str:
+        return self._remote
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        if self._closed:
+            raise trio.ClosedResourceError("this connection was already closed")
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rest = memoryview(data)
+        waited = False
+        while rest:
+            taken = self.try_send(rest)
+            rest = rest[taken:]
+            if rest:
+                await trio.lowlevel.wait_writable(self._descriptor)
+                waited = True
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def receive(self, max_bytes: int) -> bytes:
+        if self._closed:
+            raise trio.ClosedResourceError("this connection was already closed")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            data = self._socket.recv(max_bytes)
+        except BlockingIOError:
+            pass
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
+        while True:
+            await trio.lowlevel.wait_readable(self._descriptor)
+            try:
+                return self._socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+
+    def close_sending(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this connection was already closed")
+        with contextlib.suppress(OSError):  # the other end may have gone
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._descriptor)
+            self._socket.close()
+
+
+class RealListener:
+    """A listening TCP socket."""
+
+    __slots__ = ("_address", "_closed", "_descriptor", "_socket")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._descriptor = sock.fileno()
+        self._closed = False
+        self._address = _join(sock.getsockname())
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    async def accept(self) -> RealConnection:
+        while not self._closed:
+            try:
+                sock, _ = self._socket.accept()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._descriptor)
+            except OSError as problem:
+                if problem.errno in _ACCEPT_LATER:
+                    await trio.sleep(0.1)
+                elif problem.errno not in _ACCEPT_AGAIN:
+                    raise
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return RealConnection(sock)
+        raise trio.ClosedResourceError("this listener was closed")
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._descriptor)
+            self._socket.close()
+
+
+class RealNetwork:
+    """TCP over IPv4 and IPv6."""
+
+    async def listen(self, host: str, port: int, *, backlog: int = 1024) -> RealListener:
+        found = await _resolve(host, port, listening=True)
+        family, address = found[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
+        return RealListener(sock)
+
+    async def connect(self, host: str, port: int) -> RealConnection:
+        problem: OSError | None = None
+        for family, address in await _resolve(host, port, listening=False):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                await _connect(sock, address)
+                return RealConnection(sock)
+            except OSError as error:
+                sock.close()
+                problem = error
+            except BaseException:
+                sock.close()
+                raise
+        raise problem or OSError(errno.EADDRNOTAVAIL, f"no address for {host}:{port}")
+
+
+async def _connect(sock: socket.socket, address: tuple[str, int]) -> None:
+    sock.setblocking(False)
+    try:
+        sock.connect(address)
+    except BlockingIOError:
+        await trio.lowlevel.wait_writable(sock.fileno())
+    else:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"connect to {_join(address)}: {os.strerror(code)}")
+
+
+_Address: TypeAlias = tuple[socket.AddressFamily, tuple[str, int]]
+
+
+async def _resolve(host: str, port: int, *, listening: bool) -> list[_Address]:
+    """Addresses of a host, IPv4 first; numeric ones without a thread."""
+    host = host.strip("[]")
+    if not host:
+        host = "0.0.0.0" if listening else "127.0.0.1"
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, UnicodeError):
+            socket.inet_pton(family, host)
+            return [(family, (host, port))]
+    rows = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = [(row[0], (str(row[4][0]), int(row[4][1]))) for row in rows]
+    return sorted(found, key=lambda pair: pair[0] != socket.AF_INET)
+
+
+def _join(address: object) -> str:
+    """``host:port`` of a socket address, IPv6 in brackets; a Unix socket's path as it is."""
+    if not isinstance(address, tuple):
+        return str(address) or "local:0"
+    host, port = str(address[0]), int(address[1])
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class RealFile:
+    """A file written at explicit offsets; see ``net.world.DiskFile``."""
+
+    __slots__ = ("_close_later", "_descriptor", "_jobs", "_limiter", "_path")
+
+    def __init__(self, path: str, descriptor: int, limiter: trio.CapacityLimiter) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._limiter = limiter
+        self._jobs = 0  # threads that use the descriptor now
+        self._close_later = False
+
+    def size(self) -> int:
+        return os.fstat(self._open()).st_size
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        _write_fully(self._open(), offset, data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        parts: list[bytes] = []
+        while length > 0:
+            part = os.pread(self._open(), min(length, 1 << 30), offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._open(), size)
+
+    def allocate(self, size: int) -> None:
+        try:
+            os.posix_fallocate(self._open(), 0, size)
+        except OSError as problem:
+            if problem.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            if self.size() < size:  # a file system without fallocate: at least the length is settled
+                os.ftruncate(self._open(), size)
+
+    async def sync(self) -> None:
+        await self._job(self.sync_now)
+
+    def sync_now(self) -> None:
+        os.fdatasync(self._open())
+
+    async def persist(self, offset: int, data: bytes) -> None:
+        def work() -> None:
+            _write_fully(self._descriptor, offset, data)
+            os.fdatasync(self._descriptor)
+
+        self._open()
+        await self._job(work)
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        if self._jobs:
+            self._close_later = True
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _open(self) -> int:
+        if self._descriptor < 0 or self._close_later:
+            raise OSError(errno.EBADF, "the file was closed", self._path)
+        return self._descriptor
+
+    async def _job(self, work: Callable[[], None]) -> None:
+        """Run in a thread, and wait for its end even when cancelled: nothing is left half-way."""
+        self._jobs += 1
+        try:
+            await trio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._jobs -= 1
+            if self._close_later and not self._jobs:
+                self._close_later = False
+                self.close()
+
+
+def _write_fully(descriptor: int, offset: int, data: bytes) -> None:
+    written = os.pwrite(descriptor, data, offset)
+    if written == len(data):
+        return
+    rest = memoryview(data)[written:]
+    while rest:
+        offset += written
+        written = os.pwrite(descriptor, rest, offset)
+        rest = rest[written:]
+
+
+class RealLock:
+    """An advisory lock that dies with the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class RealDisk:
+    """The local file system. Folders are made 0700, files 0600."""
+
+    def __init__(self, threads: int = 4) -> None:
+        self._threads = threads
+        self._limiter: trio.CapacityLimiter | None = None
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def make_dirs(self, path: str) -> None:
+        # os.makedirs gives its mode to the last folder only.
+        missing: list[str] = []
+        while path and not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for folder in reversed(missing):
+            os.mkdir(folder, 0o700)
+
+    def read(self, path: str) -> bytes:
+        with open(path, "rb") as file:
+            return file.read()
+
+    def write_atomic(self, path: str, data: bytes) -> None:
+        temporary = f"{path}.tmp"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write_fully(descriptor, 0, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+        self.sync_dir(os.path.dirname(path))
+
+    def open(self, path: str, *, create: bool = False) -> RealFile:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        if self._limiter is None:
+            self._limiter = trio.CapacityLimiter(self._threads)
+        return RealFile(path, os.open(path, flags, 0o600), self._limiter)
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(old, new)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    def sync_dir(self, path: str) -> None:
+        descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lock(self, path: str) -> RealLock:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return RealLock(descriptor)
+
+
+class RealRng:
+    """Named random streams from one seed; None draws the seed from the system."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = int.from_bytes(os.urandom(8), "big") if seed is None else seed
+        self._streams: dict[str, random.Random] = {}
+
+    def stream(self, purpose: str) -> random.Random:
+        found = self._streams.get(purpose)
+        if found is None:
+            found = self._streams[purpose] = random.Random(f"{self.seed}/{purpose}")
+        return found
+
+
+class RealProbe:
+    """Logs and metrics of a real member; ``step`` is set from outside when a trace is wanted."""
+
+    __slots__ = ("_count", "_gauge", "_log", "_observe", "metrics", "step")
+
+    def __init__(self, log: JsonLog, metrics: Metrics) -> None:
+        self._log = log
+        self.metrics = metrics
+        self.step: Callable[[object, object, object], None] | None = None
+        self._count = metrics.count
+        self._gauge = metrics.gauge
+        self._observe = metrics.observe
+
+    def log(self, level: str, message: str, /, **fields: object) -> None:
+        self._log.log(level, message, fields)
+
+    def count(self, metric: str, amount: float = 1.0, /, **labels: str) -> None:
+        self._count(metric, amount, labels)
+
+    def gauge(self, metric: str, value: float, /, **labels: str) -> None:
+        self._gauge(metric, value, labels)
+
+    def observe(self, metric: str, value: float, /, **labels: str) -> None:
+        self._observe(metric, value, labels)
+
+    def point(self, name: str) -> None:
+        """Nothing happens at named points on a real machine."""
+
+
+def _to_stderr(line: str) -> None:
+    with contextlib.suppress(OSError):  # a closed terminal must not stop a member
+        os.write(2, line.encode(errors="backslashreplace"))
+
+
+def real_world(
+    name: str,
+    *,
+    seed: int | None = None,
+    log_level: str = "info",
+    write_log: Callable[[str], object] = _to_stderr,
+    environment: Mapping[str, str] | None = None,
+) -> World:
+    """Make the world of a member or client on this machine.
+
+    Args:
+        name: the member's name.
+        seed: of the random streams; None draws one.
+        log_level: lowest level that is logged.
+        write_log: takes finished log lines; standard error by default.
+        environment: the environment variables; None takes the process's own.
+    """
+    clock = RealClock()
+    probe = RealProbe(JsonLog(write_log, clock.wall, log_level), Metrics())
+    return World(
+        name=name,
+        clock=clock,
+        net=RealNetwork(),
+        disk=RealDisk(),
+        rng=RealRng(seed),
+        probe=probe,
+        environment=dict(os.environ) if environment is None else environment,
+    )

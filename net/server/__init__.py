@@ -1,0 +1,1 @@
+"""What a client of etcd sees: gRPC services and HTTP."""

@@ -1,0 +1,233 @@
+"""The front door: one client port for gRPC over HTTP/2 and for HTTP/1.1, told apart by the first bytes.
+
+A ``Front`` owns what the connections of a server share: the routes, the flusher, the sweep for deadlines, the
+limits. The parts have one idea each: ``grpc_connection`` runs a connection, ``grpc_flush`` writes once per
+turn, ``core.wire.http2`` is the protocol.
+
+A request costs no task: the reader of its connection calls the handler; ``reply`` only appends bytes;
+``flusher.flush()`` writes them. The node's loop calls ``front.flusher.flush()`` after each batch it applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import trio
+
+from tercet.core.wire.http2_frames import PREFACE, Http2Limits
+from tercet.core.wire.http2_head import Route
+
+from ..world import Connection, Listener, World
+from .call import Methods
+from .grpc_connection import GrpcConnection
+from .grpc_flush import Flusher
+
+__all__ = ["Front", "FrontLimits", "Http1Handler", "serve_client_connection"]
+
+Http1Handler: TypeAlias = Callable[[World, Connection, bytes], Awaitable[None]]
+
+_MAGIC = PREFACE[:14]  # "PRI * HTTP/2.0": no HTTP/1.1 request begins so
+_SWEEP_SECONDS = 0.1
+_KEEPALIVE_CHECK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontLimits:
+    """What clients may cost the server. Bytes and seconds."""
+
+    http2: Http2Limits = field(default_factory=Http2Limits)
+    max_connections: int = 20_000  # more are closed at once
+    first_bytes_seconds: float = 30.0  # a connection that says nothing for so long is closed
+    stream_queue_bytes: int = 256 * 1024  # a stream's sender waits above this
+    pause_bytes: int = 1024 * 1024  # a connection's reader pauses while so much is unwritten
+    max_backlog_bytes: int = 512 * 1024 * 1024  # a connection with more unwritten is cut
+    stall_seconds: float = 60.0  # ... and one whose backlog does not move for so long
+    linger_seconds: float = 1.0  # for the last bytes of a connection that we end
+    keepalive_seconds: float = 7200.0  # silence after which a client is asked for a sign of life
+    keepalive_timeout: float = 20.0  # ... and how long it may take; 0 or less: never asked
+
+
+class Front:
+    """The client side of one member.
+
+    Args:
+        world: the member's ports.
+        methods: the services.
+        http1_handler: serves a connection that does not speak HTTP/2; gets the bytes read so far. None:
+            such connections are closed.
+        limits: see ``FrontLimits``.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        methods: Methods,
+        http1_handler: Http1Handler | None = None,
+        *,
+        limits: FrontLimits | None = None,
+    ) -> None:
+        self.world = world
+        self.limits = limits or FrontLimits()
+        self.flusher = Flusher()
+        self.routes: dict[str, Route] = {}
+        for path, unary in methods.unary.items():
+            self.routes[path] = Route(streaming=False, handler=unary)
+        for path, stream in methods.stream.items():
+            self.routes[path] = Route(streaming=True, handler=stream)
+        self._http1 = http1_handler
+        self._connections: dict[GrpcConnection, None] = {}
+        self._open = 0
+        self._draining = False
+        self._sweep_wanted = trio.lowlevel.ParkingLot()
+        self._left = trio.lowlevel.ParkingLot()
+
+    @property
+    def open_connections(self) -> int:
+        """Connections of either protocol."""
+        return self._open
+
+    async def run(self) -> None:
+        """Flushes on request, deadlines, keep-alive: until cancelled. Must run while connections do."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.flusher.run)
+            nursery.start_soon(self._sweep)
+            if self.limits.keepalive_timeout > 0:
+                nursery.start_soon(self._keep_alive)
+
+    async def serve_listener(self, listener: Listener) -> None:
+        """Accept and serve until cancelled, or until the listener is closed and all its connections ended."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    transport = await listener.accept()
+                except trio.ClosedResourceError:
+                    return
+                if self._open >= self.limits.max_connections:
+                    self.world.probe.log("warn", "too many client connections", remote=transport.remote)
+                    transport.close()
+                else:
+                    nursery.start_soon(self.serve, transport)
+
+    async def serve(self, transport: Connection) -> None:
+        """Serve one connection until it ends; always closes it."""
+        self._open += 1
+        try:
+            first = await self._first_bytes(transport)
+            if first.startswith(_MAGIC):
+                await self._serve_http2(transport, first)
+            elif first and self._http1 is not None:
+                await self._http1(self.world, transport, first)
+        finally:
+            self._open -= 1
+            transport.close()
+            self._left.unpark_all()
+
+    async def drain(self, seconds: float) -> None:
+        """End gracefully: no new streams, those under way may finish within ``seconds``; then all are cut.
+
+        Call it when the listeners are closed. Streaming calls should be finished by their services.
+        """
+        self._draining = True
+        for connection in list(self._connections):
+            connection.protocol.drain()
+            self._close_if_drained(connection)
+        self.flusher.flush()
+        clock = self.world.clock
+        with clock.timeout(seconds):
+            await clock.sleep(min(0.1, seconds / 2))
+            while self._connections:
+                for connection in list(self._connections):
+                    connection.protocol.finish_drain()
+                self.flusher.flush()
+                for connection in list(self._connections):
+                    self._close_if_drained(connection)
+                await clock.sleep(0.02)
+        for connection in list(self._connections):
+            connection.break_off()
+
+    def want_sweep(self) -> None:
+        """Some request has a deadline: the sweep must be awake."""
+        self._sweep_wanted.unpark_all()
+
+    # ------------------------------------------------------------------------------------------------
+
+    async def _first_bytes(self, transport: Connection) -> bytes:
+        """Enough bytes to know the protocol; b"" when the client left or took too long."""
+        data = b""
+        complete = False
+        with self.world.clock.timeout(self.limits.first_bytes_seconds):
+            while not complete:
+                try:
+                    more = await transport.receive(65536)
+                except (OSError, trio.ClosedResourceError):
+                    break
+                data += more
+                complete = not more or len(data) >= len(_MAGIC) or not _MAGIC.startswith(data)
+        return data if complete else b""
+
+    async def _serve_http2(self, transport: Connection, first: bytes) -> None:
+        connection = GrpcConnection(self, transport)
+        self._connections[connection] = None
+        try:
+            if self._draining:
+                connection.protocol.drain()
+            await connection.run(first)
+        finally:
+            del self._connections[connection]
+            if connection.protocol.reason:
+                self.world.probe.log(
+                    "debug",
+                    "ended a client connection",
+                    remote=connection.remote,
+                    reason=connection.protocol.reason,
+                )
+
+    def _close_if_drained(self, connection: GrpcConnection) -> None:
+        if connection.protocol.drained and not connection.backlog_bytes:
+            connection.break_off()
+
+    async def _sweep(self) -> None:
+        clock = self.world.clock
+        while True:
+            waiting = [c for c in self._connections if c.protocol.next_deadline is not None]
+            if not waiting:
+                await self._sweep_wanted.park()
+            await clock.sleep(_SWEEP_SECONDS)
+            now = clock.monotonic()
+            for connection in waiting:
+                connection.protocol.expire(now)
+                connection.dispatch(connection.protocol.take_events())
+            self.flusher.flush()
+
+    async def _keep_alive(self) -> None:
+        clock = self.world.clock
+        silence = self.limits.keepalive_seconds
+        patience = self.limits.keepalive_timeout
+        while True:
+            await clock.sleep(min(_KEEPALIVE_CHECK_SECONDS, silence, patience))
+            now = clock.monotonic()
+            for connection in list(self._connections):
+                silent = now - connection.last_heard
+                if silent > silence + patience:
+                    connection.break_off()
+                elif silent > silence:
+                    connection.protocol.ping()
+            self.flusher.flush()
+
+
+async def serve_client_connection(
+    world: World,
+    transport: Connection,
+    methods: Methods,
+    http1_handler: Http1Handler | None = None,
+    *,
+    limits: FrontLimits | None = None,
+) -> None:
+    """Serve a single connection with a ``Front`` of its own, until it ends."""
+    front = Front(world, methods, http1_handler, limits=limits)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(front.run)
+        await front.serve(transport)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,253 @@
+"""Protobuf messages as the JSON that etcd's gateway speaks, both ways.
+
+The rules are those of Go's jsonpb as the gateway sets it up, which differ from ``json_format`` in what
+they accept and in every error text: 64-bit integers are strings on the way out and strings or numbers on
+the way in, bytes are strict base64, fields go by their protobuf name or by lowerCamelCase, unknown fields
+are skipped, null leaves a field alone, fields that are zero are left out, the order is that of the field
+numbers, and <, > and & are escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+__all__ = ["DEPTH_MAX", "InputError", "documents", "dumps", "from_json", "to_json"]
+
+#: Nested objects deeper than this are refused: transactions may nest, but not without end.
+DEPTH_MAX: Final = 100
+
+_SIGNED_64: Final = (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64, FieldDescriptor.TYPE_SFIXED64)
+_UNSIGNED_64: Final = (FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64)
+_UNSIGNED_32: Final = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_FIXED32)
+_BOUNDS: Final = {
+    "int64": (-(1 << 63), (1 << 63) - 1),
+    "uint64": (0, (1 << 64) - 1),
+    "int32": (-(1 << 31), (1 << 31) - 1),
+    "uint32": (0, (1 << 32) - 1),
+}
+_ESCAPES: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026",
+                                 "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+class InputError(ValueError):
+    """The body is not the JSON of the message; the text is Go's."""
+
+
+def documents(text: str) -> Iterator[Any]:
+    """The JSON values that stand one after the other in a body; ``InputError`` at the first bad one."""
+    decoder = json.JSONDecoder()
+    at = 0
+    while True:
+        while at < len(text) and text[at] in " \t\r\n":
+            at += 1
+        if at >= len(text):
+            return
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as problem:
+            if problem.pos >= len(text) or "Unterminated" in problem.msg:
+                raise InputError("unexpected EOF") from None
+            found = text[problem.pos]
+            raise InputError(f"invalid character {found!r} looking for beginning of value") from None
+        except RecursionError:
+            raise InputError("exceeded max depth") from None
+        yield value
+
+
+def from_json(message_class: type[Message], value: Any) -> Message:
+    """Build a message from a parsed JSON value; raises ``InputError``."""
+    message = message_class()
+    _fill(message, value, DEPTH_MAX)
+    return message
+
+
+def _fill(message: Message, value: Any, depth: int) -> None:
+    if depth == 0:
+        raise InputError("exceeded max depth")
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise _mismatch(value, "map[string]json.RawMessage")
+    fields = _fields(message)
+    for name, item in value.items():
+        field = fields.get(name)
+        if field is not None and item is not None:
+            _set(message, field, item, depth)
+
+
+_FIELDS: dict[str, dict[str, FieldDescriptor]] = {}
+
+
+def _fields(message: Message) -> dict[str, FieldDescriptor]:
+    """A message's fields under both of their names."""
+    descriptor = message.DESCRIPTOR
+    known = _FIELDS.get(descriptor.full_name)
+    if known is None:
+        known = {}
+        for field in cast(Sequence[FieldDescriptor], descriptor.fields):
+            known[field.json_name] = field
+            known[_camel(field.name)] = field
+            known[field.name] = field
+        _FIELDS[descriptor.full_name] = known
+    return known
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def _set(message: Message, field: FieldDescriptor, value: Any, depth: int) -> None:
+    if not field.is_repeated:
+        if field.message_type is not None:
+            inner = getattr(message, field.name)
+            inner.SetInParent()
+            _fill(inner, value, depth - 1)
+        else:
+            setattr(message, field.name, _scalar(field, value))
+        return
+    if not isinstance(value, list):
+        raise _mismatch(value, "[]json.RawMessage")
+    target = getattr(message, field.name)
+    for item in value:
+        if field.message_type is not None:
+            _fill(target.add(), item, depth - 1)
+        else:
+            target.append(_scalar(field, item))
+
+
+def _scalar(field: FieldDescriptor, value: Any) -> Any:
+    kind = field.type
+    if kind == FieldDescriptor.TYPE_BYTES:
+        return _bytes(value)
+    if kind == FieldDescriptor.TYPE_STRING:
+        if not isinstance(value, str):
+            raise _mismatch(value, "string")
+        return value.encode("utf-8", "replace").decode()
+    if kind == FieldDescriptor.TYPE_BOOL:
+        if not isinstance(value, bool):
+            raise _mismatch(value, "bool")
+        return value
+    if kind == FieldDescriptor.TYPE_ENUM:
+        assert field.enum_type is not None, field.full_name
+        return _enum(field.enum_type, value)
+    return _integer(_go_name(field), value)
+
+
+def _go_name(field: FieldDescriptor) -> str:
+    if field.type in _SIGNED_64:
+        return "int64"
+    if field.type in _UNSIGNED_64:
+        return "uint64"
+    return "uint32" if field.type in _UNSIGNED_32 else "int32"
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise _mismatch(value, "[]uint8")
+    text = value.replace("\r", "").replace("\n", "")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"illegal base64 data at input byte {_bad_base64_at(text)}") from None
+
+
+def _bad_base64_at(text: str) -> int:
+    """Where Go says the damage is: at the first wrong character, or at the start of the last group."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    for at, character in enumerate(text):
+        if character not in alphabet and character != "=":
+            return at
+    padding = text.find("=")
+    if 0 <= padding < len(text) - 2:
+        return padding
+    return len(text) // 4 * 4
+
+
+def _enum(enum: EnumDescriptor, value: Any) -> int:
+    if isinstance(value, str):
+        known = enum.values_by_name.get(value)
+        if known is None:
+            raise InputError(f'unknown value "{value}" for enum {_go_type(enum)}')
+        return known.number
+    return _integer("int32", value)
+
+
+def _go_type(enum: EnumDescriptor) -> str:
+    """``etcdserverpb.RangeRequest_SortOrder``: the enum's name in Go."""
+    package = enum.file.package
+    return f"{package}.{enum.full_name.removeprefix(package + '.').replace('.', '_')}"
+
+
+def _integer(go_type: str, value: Any) -> int:
+    shown: Any = value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() == value else None
+        except ValueError:
+            shown = value[:1]
+            raise InputError(f"invalid character {shown!r} looking for beginning of value") from None
+    if isinstance(value, float):
+        raise InputError(f"json: cannot unmarshal number {shown} into Go value of type {go_type}")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _mismatch(value, go_type)
+    low, high = _BOUNDS[go_type]
+    if not low <= value <= high:
+        raise InputError(f"json: cannot unmarshal number {value} into Go value of type {go_type}")
+    return value
+
+
+def _mismatch(value: Any, go_type: str) -> InputError:
+    match value:
+        case bool():
+            name = "bool"
+        case int() | float():
+            name = "number"
+        case str():
+            name = "string"
+        case list():
+            name = "array"
+        case _:
+            name = "object"
+    return InputError(f"json: cannot unmarshal {name} into Go value of type {go_type}")
+
+
+def to_json(message: Message) -> str:
+    """The message as compact JSON text."""
+    return dumps(_object(message))
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON, escaped as Go escapes it for HTML."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
+
+
+def _object(message: Message) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if field.is_repeated:
+            found[field.name] = [_value(field, item) for item in value]
+        else:
+            found[field.name] = _value(field, value)
+    return found
+
+
+def _value(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None:
+        return _object(value)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return base64.b64encode(value).decode()
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        assert field.enum_type is not None, field.full_name
+        known = field.enum_type.values_by_number.get(value)
+        return value if known is None else known.name
+    if field.type in _SIGNED_64 or field.type in _UNSIGNED_64:
+        return str(value)
+    return value

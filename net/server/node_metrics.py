@@ -1,0 +1,29 @@
+"""What a member already counts for itself, as samples under etcd's names: read only when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import MemberConfig
+from ..metrics import Sample
+
+__all__ = ["node_samples"]
+
+
+def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
+    """The present values of a node (``net.node.Node``)."""
+    machine = node.machine
+    yield Sample("etcd_server_has_leader", float(bool(node.leader_id)))
+    yield Sample("etcd_server_is_leader", float(node.is_leader))
+    yield Sample("etcd_server_is_learner", 0.0)
+    yield Sample("etcd_server_id", 1.0, (("server_id", f"{node.member_id:x}"),))
+    yield Sample("etcd_server_version", 1.0, (("server_version", config.reported_version),))
+    if machine.cluster_version:
+        version = machine.cluster_version.rpartition(".")[0]
+        yield Sample("etcd_cluster_version", 1.0, (("cluster_version", version),))
+    yield Sample("etcd_server_proposals_committed_total", float(node.commit_index))
+    yield Sample("etcd_server_proposals_applied_total", float(node.applied_index))
+    yield Sample("etcd_debugging_mvcc_current_revision", float(machine.revision))
+    yield Sample("etcd_debugging_mvcc_compact_revision", float(max(0, machine.store.compacted)))
+    yield Sample("etcd_debugging_mvcc_keys_total", float(machine.store.live_count()))

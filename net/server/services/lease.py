@@ -1,0 +1,105 @@
+"""The Lease service: grants and revocations through the log, time from the leader.
+
+A lease id that the client leaves open is drawn here, before the grant is proposed, from 1 to 2**63 - 1;
+a TTL below the minimum is raised here, too, so that every member applies the same numbers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tercet.core import rpc_errors
+from tercet.core.lease.lessor import MAX_TTL, minimum_ttl
+from tercet.core.machine import Command
+from tercet.core.rpc_errors import RpcError
+from tercet.core.wire.proto import rpc_pb2 as rpc
+
+from ...world import World
+from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
+from .leader_calls import LeaderCalls
+from .member import Answers, Member
+
+__all__ = ["LeaseService"]
+
+
+class LeaseService:
+    """``etcdserverpb.Lease`` of one member."""
+
+    def __init__(
+        self, world: World, member: Member, answers: Answers, leader: LeaderCalls, *, election_timeout_ms: int
+    ) -> None:
+        self._member = member
+        self._answers = answers
+        self._leader = leader
+        self._ids = world.rng.stream("lease-ids")
+        self._minimum = minimum_ttl(election_timeout_ms)
+
+    def unary(self) -> dict[str, UnaryHandler]:
+        """The handlers by path."""
+        return {
+            "/etcdserverpb.Lease/LeaseGrant": self.grant,
+            "/etcdserverpb.Lease/LeaseRevoke": self.revoke,
+            "/etcdserverpb.Lease/LeaseTimeToLive": self.time_to_live,
+            "/etcdserverpb.Lease/LeaseLeases": self.leases,
+        }
+
+    def stream(self) -> dict[str, StreamHandler]:
+        """The streaming handlers by path."""
+        return {"/etcdserverpb.Lease/LeaseKeepAlive": self.keep_alive}
+
+    def grant(self, call: UnaryCall) -> None:
+        request = rpc.LeaseGrantRequest.FromString(call.message)
+        if self._answers.refuse_without_leader(call):
+            return
+        if request.TTL > MAX_TTL:
+            call.fail(rpc_errors.LEASE_TTL_TOO_LARGE.code, rpc_errors.LEASE_TTL_TOO_LARGE.message)
+            return
+        request.TTL = max(request.TTL, self._minimum)
+        chosen_here = not request.ID
+        while not request.ID or (chosen_here and request.ID in self._member.machine.lessor):
+            request.ID = self._ids.getrandbits(63)
+        payload = request.SerializeToString()
+        self._member.propose(
+            Command.LEASE_GRANT, payload, partial(self._answers.finish, call), call.deadline
+        )
+
+    def revoke(self, call: UnaryCall) -> None:
+        rpc.LeaseRevokeRequest.FromString(call.message)
+        if not self._answers.refuse_without_leader(call):
+            self._member.propose(
+                Command.LEASE_REVOKE, call.message, partial(self._answers.finish, call), call.deadline
+            )
+
+    def leases(self, call: UnaryCall) -> None:
+        rpc.LeaseLeasesRequest.FromString(call.message)
+        self._member.read_index(partial(self._list, call), call.deadline)
+
+    def _list(self, call: UnaryCall, error: RpcError | None) -> None:
+        if error is not None:
+            call.fail(error.code, error.message)
+            return
+        machine = self._member.machine
+        found = [rpc.LeaseStatus(ID=lease_id) for lease_id in sorted(lease.id for lease in machine.lessor)]
+        body = rpc.LeaseLeasesResponse(leases=found).SerializeToString()
+        self._answers.reply(call, machine.revision, body)
+
+    def time_to_live(self, call: UnaryCall) -> None:
+        """The leader knows; its answer gets this member's header."""
+        rpc.LeaseTimeToLiveRequest.FromString(call.message)
+        if not self._answers.refuse_without_leader(call):
+            self._leader.ask("lease/time-to-live", call.message, partial(self._told, call), call.deadline)
+
+    def _told(self, call: UnaryCall, answer: bytes | RpcError) -> None:
+        if isinstance(answer, RpcError):
+            call.fail(answer.code, answer.message)
+        else:
+            self._answers.reply(call, self._member.machine.revision, answer)
+
+    async def keep_alive(self, call: StreamCall) -> None:
+        """Answer each request in turn; ends when the client has half-closed and everything is answered."""
+        while (message := await call.receive()) is not None:
+            rpc.LeaseKeepAliveRequest.FromString(message)
+            if not self._member.leader_id and call.metadata.get("hasleader") == "true":
+                raise rpc_errors.NO_LEADER.with_traceback(None)
+            answer = await self._leader.wait("lease/renew", message)
+            await call.send(self._answers.header(self._member.machine.revision) + answer)

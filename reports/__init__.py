@@ -1,0 +1,1 @@
+"""Data to HTML, SVG and text: pure renderers."""

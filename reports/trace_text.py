@@ -1,0 +1,206 @@
+"""What happens in a trace, in words: entries, messages, steps and notes as short sentences.
+
+Used by ``tercet trace show`` and by the player. The words are for people who learn: roles and rules by
+their names, refusals with the sentence and the section of the paper that ``core.raft.refusals`` gives.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+
+from google.protobuf.message import DecodeError
+
+from tercet.core.machine import Command
+from tercet.core.raft import (
+    RULES,
+    AppendReply,
+    AppendRequest,
+    Applied,
+    Effects,
+    Entry,
+    Event,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Message,
+    Persisted,
+    Propose,
+    ProposeRequest,
+    ReadIndex,
+    ReadIndexReply,
+    ReadIndexRequest,
+    Receive,
+    Refusal,
+    Role,
+    Tick,
+    VoteReply,
+    VoteRequest,
+)
+from tercet.core.wire.proto import rpc_pb2
+
+__all__ = ["Name", "consequences", "entry_label", "event_text", "message_text", "refusal_text", "role_name"]
+
+#: Gives a node's name.
+Name = Callable[[int], str]
+
+_COMMAND = struct.Struct(">BQQ")
+_ROLES = {
+    Role.FOLLOWER: "follower",
+    Role.PRE_CANDIDATE: "pre-candidate",
+    Role.CANDIDATE: "candidate",
+    Role.LEADER: "leader",
+}
+
+
+def role_name(role: int) -> str:
+    """A role in lower case, as it is spoken."""
+    return _ROLES[Role(role)]
+
+
+def entry_label(entry: Entry) -> str:
+    """What an entry asks for, in a few characters."""
+    if not entry.data:
+        return "no-op"
+    return proposal_label(entry.data)
+
+
+def proposal_label(data: bytes) -> str:
+    """A proposal's bytes in a few characters: the command and its key, else text, else the size."""
+    if data.isascii() and data.decode().isprintable():
+        return _short(data)
+    if len(data) >= _COMMAND.size:
+        kind = data[0]
+        if kind in _COMMANDS:
+            return _command_label(Command(kind), data[_COMMAND.size :])
+    return f"{len(data)} bytes"
+
+
+_COMMANDS = frozenset(int(command) for command in Command)
+
+
+def _command_label(command: Command, body: bytes) -> str:
+    try:
+        if command == Command.PUT:
+            put = rpc_pb2.PutRequest.FromString(body)
+            return f"put {_short(put.key)}={_short(put.value)}"
+        if command == Command.DELETE_RANGE:
+            return f"delete {_short(rpc_pb2.DeleteRangeRequest.FromString(body).key)}"
+        if command == Command.TXN:
+            request = rpc_pb2.TxnRequest.FromString(body)
+            return f"txn {len(request.compare)}?{len(request.success)}:{len(request.failure)}"
+    except DecodeError:
+        pass
+    return command.name.lower().replace("_", " ")
+
+
+def _short(data: bytes, most: int = 12) -> str:
+    text = data.decode(errors="replace")
+    text = text if text.isprintable() else data.hex()
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _entries(entries: tuple[Entry, ...]) -> str:
+    first, last = entries[0].index, entries[-1].index
+    return f"entry {first}" if first == last else f"entries {first}-{last}"
+
+
+def _rule(rule: str) -> str:
+    known = RULES.get(rule)
+    return known.sentence[0].lower() + known.sentence[1:].rstrip(".") if known else rule
+
+
+def refusal_text(refusal: Refusal) -> str:
+    """A refusal as a sentence with its section of the paper."""
+    known = RULES.get(refusal.rule)
+    detail = f" ({refusal.detail})" if refusal.detail else ""
+    return f"{known.sentence}{detail} [Raft {known.source}]" if known else f"{refusal.rule}{detail}"
+
+
+def message_text(message: Message) -> str:
+    """What a message says, without who says it to whom."""
+    match message:
+        case VoteRequest():
+            asked = "would you vote for me" if message.pre_vote else "vote for me"
+            return (
+                f"{asked} in term {message.term}? My log ends at {message.last_log_index} "
+                f"of term {message.last_log_term}"
+            )
+        case VoteReply():
+            kind = "pre-vote" if message.pre_vote else "vote"
+            return f"{kind} granted" if message.vote_granted else f"no {kind}: {_rule(message.refusal)}"
+        case AppendRequest():
+            after = f"after {message.prev_log_index} of term {message.prev_log_term}"
+            what = f"append {_entries(message.entries)} {after}" if message.entries else f"do you agree {after}?"
+            return f"{what}; committed is {message.leader_commit}"
+        case AppendReply():
+            if message.success:
+                return f"my log agrees up to {message.match_index}"
+            if message.refusal == "term/stale":
+                return f"your term is over, mine is {message.term}"
+            return f"no: {_rule(message.refusal)}; try {message.hint_index}"
+        case HeartbeatRequest():
+            round_text = f", read round {message.context}" if message.context else ""
+            return f"heartbeat; committed is {message.leader_commit}{round_text}"
+        case HeartbeatReply():
+            return f"I hear you, read round {message.context}" if message.context else "I hear you"
+        case ProposeRequest():
+            return "please append " + ", ".join(proposal_label(data) for data in message.entries[:3])
+        case ReadIndexRequest():
+            return "which index must I have applied to read?"
+        case ReadIndexReply():
+            return f"read at index {message.read_index}"
+
+
+def event_text(event: Event, name: Name) -> str:
+    """What happened to a node, with the node as the unspoken subject."""
+    match event:
+        case Tick():
+            return "time passes"
+        case Receive(message=message):
+            return f"hears from {name(message.sender)}: {message_text(message)}"
+        case Propose(entries=entries):
+            more = f" and {len(entries) - 3} more" if len(entries) > 3 else ""
+            return "a client asks: " + ", ".join(proposal_label(data) for data in entries[:3]) + more
+        case ReadIndex():
+            return "a client wants to read"
+        case Persisted(index=index):
+            return f"the log is durable up to {index}"
+        case Applied(index=index):
+            return f"applied up to {index}"
+
+
+def consequences(effects: Effects, name: Name, before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+    """What came of a step: sentences about role, vote, log, commit, reads and refusals.
+
+    Args:
+        effects: of the step.
+        name: gives a node's name.
+        before: role, term, vote, leader and commit before the step.
+        after: the same after it.
+    """
+    found: list[str] = []
+    if after["term"] != before["term"] and after["role"] == before["role"]:
+        found.append(f"enters term {after['term']}")
+    if after["role"] != before["role"]:
+        found.append(f"becomes {role_name(after['role'])} in term {after['term']}")
+    if after["vote"] != before["vote"] and after["vote"]:
+        found.append(f"votes for {name(after['vote'])}")
+    if after["leader"] != before["leader"]:
+        if after["leader"] and after["role"] != Role.LEADER:
+            found.append(f"follows {name(after['leader'])}")
+        elif not after["leader"] and after["role"] == before["role"]:
+            found.append("knows no leader")
+    if effects.entries:
+        found.append(f"writes {_entries(effects.entries)}")
+    if after["commit"] > before["commit"]:
+        found.append(f"knows that everything up to {after['commit']} is committed")
+    if effects.committed:
+        found.append(f"applies {_entries(effects.committed)}")
+    if effects.reads:
+        found.append(f"may serve {len(effects.reads)} read(s) at index {effects.reads[0].read_index}")
+    if effects.dropped_reads:
+        found.append(f"gives up {len(effects.dropped_reads)} read(s)")
+    if effects.dropped:
+        found.append(f"drops {len(effects.dropped)} proposal(s)")
+    found += [refusal_text(refusal) for refusal in effects.refusals]
+    return found

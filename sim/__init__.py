@@ -1,0 +1,1 @@
+"""A world from a seed: clock, network and disks that obey a schedule."""

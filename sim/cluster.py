@@ -1,0 +1,126 @@
+"""A cluster of unmodified members in a simulated world, and clients beside it.
+
+Every member runs ``net.member.run_member`` on a host of its own, n1, n2, ...; every client is a host, too,
+so that its connections cross the same network. The core's states are watched through the probe's step
+hook; that is how faults find the leader, and where a trace or an invariant can listen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from tercet.core.raft.state import RaftState
+from tercet.core.raft.types import Role
+from tercet.net.client import Client, open_client
+from tercet.net.config import MemberConfig
+from tercet.net.member import run_member
+from tercet.net.world import World
+
+from .seeds import stream
+from .world import SimWorld, StepRecorder
+
+__all__ = ["Cluster", "StepListener", "member_names"]
+
+#: Called for every step of every member: host, event, effects, state after it.
+StepListener = Callable[[str, object, object, RaftState], None]
+
+_SEGMENT_BYTES = (16_384, 65_536, 262_144, 1_048_576)
+
+
+def member_names(size: int) -> tuple[str, ...]:
+    """The hosts of a cluster of ``size`` members."""
+    return tuple(f"n{number}" for number in range(1, size + 1))
+
+
+class Cluster:
+    """``size`` members, 1 to 9, in ``sim``.
+
+    Args:
+        sim: a world that does not run yet, or runs already.
+        listeners: are told every step; they must not change anything.
+        recorder: gives a member that starts the function its trace goes to, or None.
+    """
+
+    def __init__(
+        self,
+        sim: SimWorld,
+        size: int,
+        *,
+        listeners: tuple[StepListener, ...] = (),
+        recorder: Callable[[str], StepRecorder | None] | None = None,
+    ) -> None:
+        if not 1 <= size <= 9:
+            raise ValueError(f"need 1 <= size <= 9, got {size}")
+        self.sim = sim
+        self.names = member_names(size)
+        self.states: dict[str, RaftState] = {}
+        self.steps = 0
+        self._listeners = listeners
+        self._recorder = recorder
+        self._rng = stream(sim.seed, "cluster")
+        self._segment_bytes = self._rng.choice(_SEGMENT_BYTES)
+        for name in self.names:
+            sim.host(name)
+        sim.step_recorder = self._recorder_for
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The client URLs of all members."""
+        return tuple(f"http://{name}:2379" for name in self.names)
+
+    def config(self, name: str) -> MemberConfig:
+        """The configuration of one member."""
+        return MemberConfig(
+            name=name,
+            data_dir="/data",
+            listen_client_urls=("http://0.0.0.0:2379",),
+            advertise_client_urls=(f"http://{name}:2379",),
+            listen_peer_urls=("http://0.0.0.0:2380",),
+            initial_advertise_peer_urls=(f"http://{name}:2380",),
+            initial_cluster={other: (f"http://{other}:2380",) for other in self.names},
+            wal_segment_bytes=self._segment_bytes,
+            log_level="warn",
+            seed=stream(self.sim.seed, "member", name).getrandbits(63),
+        )
+
+    def start(self) -> None:
+        """Start every member."""
+        for name in self.names:
+            self.sim.start(name, partial(_run, config=self.config(name)))
+
+    def leader(self) -> str | None:
+        """The running member that believes to lead in the highest term; None when none does."""
+        best: str | None = None
+        for name, state in self.states.items():
+            if state.role == Role.LEADER and self.sim.running(name):
+                if best is None or state.current_term > self.states[best].current_term:
+                    best = name
+        return best
+
+    def client(self, host: str, endpoints: tuple[str, ...] = (), request_timeout: float = 5.0) -> Client:
+        """A client on a host of its own, for ``async with``; to be opened in a program of that host."""
+        world = self.sim.world_for(host)
+        return open_client(world, endpoints or self.endpoints, request_timeout=request_timeout)
+
+    def _recorder_for(self, name: str) -> StepRecorder | None:
+        if name not in self.names:
+            return None
+        self.states.pop(name, None)
+        trace = self._recorder(name) if self._recorder is not None else None
+        states, listeners = self.states, self._listeners
+
+        def step(event: object, effects: object, state: object) -> None:
+            assert isinstance(state, RaftState)
+            states[name] = state
+            self.steps += 1
+            for listener in listeners:
+                listener(name, event, effects, state)
+            if trace is not None:
+                trace(event, effects, state)
+
+        return step
+
+
+async def _run(world: World, config: MemberConfig) -> None:
+    await run_member(world, config)

@@ -1,0 +1,1 @@
+"""The pure core under a heap of events."""

@@ -1,0 +1,202 @@
+"""Where deviations come from: drawn from a seed, or read from a list.
+
+Both answer the same questions, so a recorded run and its replay take the same path. Random draws follow
+the swarm idea: every seed first decides which kinds of faults this run has at all, and how often; runs
+with few kinds go deeper than runs with all of them.
+
+Source: Groce et al. 2012, "Swarm testing".
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Protocol
+
+from .schedule import Act, Deviation, Schedule, Settings
+
+__all__ = ["Choices", "FixedChoices", "RandomChoices", "draw_settings"]
+
+_MESSAGE_ACTS = (Act.DROP, Act.DUPLICATE, Act.DELAY)
+_GROUPS: dict[int, int] = {  # acts that answer the same question
+    Act.DUPLICATE: Act.DROP,
+    Act.DELAY: Act.DROP,
+    Act.CRASH_WRITE: Act.SLOW_WRITE,
+}
+
+
+class Choices(Protocol):
+    """Answers of chance. An ordinal counts from 0 per link or node."""
+
+    taken: list[Deviation]  # all that were answered, in order
+
+    def next_act(self, now: int, leader: int) -> Deviation | None:
+        """The next act, at a moment after ``now``; None: no more. ``leader`` is 0 when there is none."""
+
+    def message(self, link: int, ordinal: int) -> Deviation | None: ...
+
+    def write(self, node: int, ordinal: int) -> Deviation | None: ...
+
+    def apply(self, node: int, ordinal: int) -> Deviation | None: ...
+
+    def finale(self, now: int) -> Deviation: ...
+
+
+def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) -> Settings:
+    """The settings of a random run: mostly the shipped ones, at times with a protection switched off."""
+    rng = random.Random(f"{seed}/settings")
+    return Settings(
+        seed=seed,
+        nodes=nodes,
+        duration_us=int(seconds * 1_000_000),
+        pre_vote=rng.random() < 0.6,
+        check_quorum=rng.random() < 0.7,
+        election_ticks=rng.choice((3, 5, 10, 10)),
+        latency_us=rng.choice((500, 2_000, 10_000)) * 2,
+        write_us=rng.choice((200, 1_000, 8_000)) * 2,
+        max_append_entries=rng.choice((1, 2, 1024, 1024)),
+        max_inflight_appends=rng.choice((1, 3, 256, 256)),
+        strict=strict,
+    )
+
+
+class RandomChoices:
+    """Deviations drawn from the seed and recorded in ``taken``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.taken: list[Deviation] = []
+        rng = self._rng = random.Random(f"{settings.seed}/choices")
+        self._message_acts = [act for act in _MESSAGE_ACTS if rng.random() < 0.6]
+        mean = rng.choice((12, 40, 150))
+        self._message_rate = 1.0 / mean if self._message_acts else 0.0
+        self._disk_rate = rng.choice((0.0, 0.02, 0.1))
+        self._until_message = self._gap(self._message_rate)
+        self._until_write = self._gap(self._disk_rate)
+        self._until_apply = self._gap(self._disk_rate / 2)
+        faults = [act for act in (Act.CRASH, Act.PARTITION, Act.PAUSE, Act.HURRY) if rng.random() < 0.6]
+        self._faults = faults
+        self._crashes = Act.CRASH in faults
+        self._fault_share = rng.choice((0.1, 0.25, 0.5)) if faults else 0.0
+        self._act_gap_us = rng.choice((60_000, 120_000, 250_000))
+        self._leader_share = rng.choice((0.2, 0.5, 0.8))
+        self._long = rng.random() < 0.3  # delays of the order of election timeouts
+
+    def _gap(self, rate: float) -> int:
+        if rate <= 0.0:
+            return -1  # counts down for ever
+        gap = 1
+        random_ = self._rng.random
+        while random_() >= rate:
+            gap += 1
+        return gap
+
+    def _delay(self) -> int:
+        top = 3_000 if self._long else 400
+        return 2_000 * self._rng.randint(1, max(1, int(top * self._rng.random() ** 3)))
+
+    def _node(self, leader: int) -> int:
+        if leader and self._rng.random() < self._leader_share:
+            return leader
+        return self._rng.randint(1, self.settings.nodes)
+
+    def _take(self, deviation: Deviation) -> Deviation:
+        self.taken.append(deviation)
+        return deviation
+
+    def next_act(self, now: int, leader: int) -> Deviation | None:
+        rng = self._rng
+        at = (now + 1 + int(rng.expovariate(1.0) * self._act_gap_us)) | 1
+        if at <= now:
+            at += 2
+        if at >= self.settings.duration_us:
+            return None
+        if rng.random() >= self._fault_share:
+            act = Act.PROPOSE if rng.random() < 0.65 else Act.READ
+            return self._take(Deviation(act, at, self._node(leader)))
+        return self._take(self._fault(rng.choice(self._faults), at, leader))
+
+    def _fault(self, act: Act, at: int, leader: int) -> Deviation:
+        rng = self._rng
+        if act == Act.CRASH:
+            down = 2_000 * rng.choice((10, 100, 400, 900))
+            return Deviation(act, at, self._node(leader), down, rng.randint(0, 5))
+        if act == Act.PAUSE:
+            return Deviation(act, at, self._node(leader), 2_000 * rng.randint(20, 700))
+        if act == Act.HURRY:
+            other = rng.randint(1, self.settings.nodes) if rng.random() < 0.5 else 0
+            return Deviation(act, at, self._node(0), rng.choice((5, 10, 20)), other)
+        nodes = self.settings.nodes
+        mask = 1 << self._node(leader)
+        for _ in range(rng.randint(0, nodes // 2)):
+            mask |= 1 << rng.randint(1, nodes)
+        return Deviation(act, at, mask, 2_000 * rng.randint(50, 1500), rng.choice((0, 0, 0, 1, 2)))
+
+    def message(self, link: int, ordinal: int) -> Deviation | None:
+        self._until_message -= 1
+        if self._until_message:
+            return None
+        self._until_message = self._gap(self._message_rate)
+        act = self._rng.choice(self._message_acts)
+        return self._take(Deviation(act, ordinal, link, 0 if act == Act.DROP else self._delay()))
+
+    def write(self, node: int, ordinal: int) -> Deviation | None:
+        self._until_write -= 1
+        if self._until_write:
+            return None
+        self._until_write = self._gap(self._disk_rate)
+        rng = self._rng
+        if self._crashes and rng.random() < 0.5:
+            down = 2_000 * rng.choice((1, 5, 50, 400))
+            return self._take(Deviation(Act.CRASH_WRITE, ordinal, node, down, rng.randint(0, 5)))
+        return self._take(Deviation(Act.SLOW_WRITE, ordinal, node, self._delay()))
+
+    def apply(self, node: int, ordinal: int) -> Deviation | None:
+        self._until_apply -= 1
+        if self._until_apply:
+            return None
+        self._until_apply = self._gap(self._disk_rate / 2)
+        return self._take(Deviation(Act.SLOW_APPLY, ordinal, node, self._delay()))
+
+    def finale(self, now: int) -> Deviation:
+        nodes = self.settings.nodes
+        size = self._rng.randint(nodes // 2 + 1, nodes)
+        mask = sum(1 << node for node in self._rng.sample(range(1, nodes + 1), size))
+        return self._take(Deviation(Act.FINALE, now, mask))
+
+
+class FixedChoices:
+    """Deviations from a schedule, and nothing else."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.taken: list[Deviation] = list(schedule.deviations)
+        self._acts: list[Deviation] = []
+        self._at_ordinal: dict[tuple[int, int, int], Deviation] = {}
+        self._finale: Deviation | None = None
+        self._nodes = schedule.settings.nodes
+        for deviation in schedule.deviations:
+            act = deviation.act
+            if act == Act.FINALE:
+                self._finale = deviation
+            elif act < Act.DROP:
+                self._acts.append(deviation)
+            else:
+                group = _GROUPS.get(act, act)
+                self._at_ordinal[(group, deviation.node, deviation.at)] = deviation
+        self._acts.sort(key=lambda deviation: -deviation.at)
+
+    def next_act(self, now: int, leader: int) -> Deviation | None:
+        return self._acts.pop() if self._acts else None
+
+    def message(self, link: int, ordinal: int) -> Deviation | None:
+        return self._at_ordinal.get((Act.DROP, link, ordinal))
+
+    def write(self, node: int, ordinal: int) -> Deviation | None:
+        return self._at_ordinal.get((Act.SLOW_WRITE, node, ordinal))
+
+    def apply(self, node: int, ordinal: int) -> Deviation | None:
+        return self._at_ordinal.get((Act.SLOW_APPLY, node, ordinal))
+
+    def finale(self, now: int) -> Deviation:
+        if self._finale is not None:
+            return self._finale
+        return Deviation(Act.FINALE, now, (2 << self._nodes) - 2)

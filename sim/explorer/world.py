@@ -1,0 +1,391 @@
+"""One run of the explored world: the pure core of every node under one heap of events.
+
+No drivers, no codec, no coroutines: an event is a tuple in a heap, ordered by virtual time and then by the
+order in which it was put there. Everything that is not the quiet course comes from ``Choices``. After
+every step the invariants of ``sim.invariants`` are checked; at the end faults stop and a majority, chosen
+at random, must elect a leader and commit by itself.
+
+Times are even numbers of microseconds for everything that follows from something else, and odd ones for
+acts, so that an act never ties with another event and leaving one out does not reorder the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from tercet.core.errors import Corruption
+from tercet.core.raft import (
+    NO_EFFECTS,
+    AppendReply,
+    Applied,
+    Config,
+    Effects,
+    Entry,
+    Event,
+    Message,
+    Persisted,
+    Propose,
+    RaftState,
+    ReadIndex,
+    Receive,
+    Role,
+    Tick,
+    VoteReply,
+    restart,
+    step,
+)
+
+from ..invariants import Invariants, Violation
+from .choices import Choices
+from .disk import Disk
+from .schedule import Act, Deviation, Settings
+
+__all__ = ["TICK_US", "Node", "Recorder", "World"]
+
+TICK_US = 100_000
+_LIVENESS_US = 30_000_000  # a majority alone must commit within this time
+_FINAL_PROPOSALS_US = 400_000
+_APPLY_US = 400
+_MASK = (1 << 64) - 1
+_TICK, _DELIVER, _WRITTEN, _APPLIED, _RESTART, _POWER_CUT, _ACT = range(7)
+_MIX = 0x9E3779B97F4A7C15
+_PROMISES = (AppendReply, VoteReply)
+_TICKED = Tick()
+
+# Told every step: (virtual time in us, node, event, effects, state after it).
+Recorder = Callable[[int, int, Event, Effects, RaftState], None]
+
+
+class Node:
+    """One node: its core while it is up, its disk always."""
+
+    __slots__ = ("applied", "applies", "apply_end", "disk", "life", "node_id", "paused_until", "state")
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.state: RaftState | None = None
+        self.disk = Disk()
+        self.life = 0  # counts restarts: what an earlier life scheduled is void
+        self.applied = 0
+        self.applies = 0
+        self.apply_end = 0  # when the last application under way ends
+        self.paused_until = 0
+
+
+class World:
+    """The nodes, the heap and the clock of one run; ``run`` raises ``Violation`` or returns."""
+
+    def __init__(self, settings: Settings, choices: Choices, recorder: Recorder | None = None) -> None:
+        self.settings = settings
+        self.choices = choices
+        self.recorder = recorder
+        self.invariants = Invariants()
+        self.now = 0
+        self.steps = 0
+        self.digest = settings.seed & _MASK
+        self.nodes = [Node(node_id) for node_id in range(settings.nodes + 1)]  # position 0 is unused
+        self._heap: list[tuple[int, int, int, int, Any]] = []
+        self._sequence = 0
+        self._ordinals = [0] * 256  # messages sent so far, by link
+        self._cut_until = [0] * 256  # by link
+        self._leader = 0  # the newest leader elected
+        self._proposals = 0
+        self._reads = 0
+        self._faults = True
+
+    # --- the run ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run to the end: the phase with faults, then the finale.
+
+        Raises:
+            Violation: a property does not hold; the world stays as it was at that moment.
+        """
+        for node in self.nodes[1:]:
+            self._start(node)
+            self._push(node.node_id * 14_000, _TICK, node.node_id, 0)
+        self._next_act()
+        self._until(self.settings.duration_us)
+        self._finale()
+
+    def _until(self, end: int) -> None:
+        heap = self._heap
+        while heap and heap[0][0] < end:
+            now, _, kind, node_id, load = heappop(heap)
+            self.now = now
+            self._dispatch(kind, self.nodes[node_id], load)
+        self.now = end
+
+    def _dispatch(self, kind: int, node: Node, load: Any) -> None:
+        if node.paused_until > self.now and kind != _ACT:
+            if kind == _TICK:
+                self._push(self.now + TICK_US, _TICK, node.node_id, 0)
+            else:
+                self._push(node.paused_until, kind, node.node_id, load)
+        elif kind == _TICK:
+            self._push(self.now + TICK_US, _TICK, node.node_id, 0)
+            if node.state is not None:
+                self._step(node, _TICKED)
+        elif kind == _DELIVER:
+            if node.state is not None:
+                self._step(node, load)
+        elif kind == _WRITTEN:
+            if load == node.life and node.state is not None:
+                self._written(node)
+        elif kind == _APPLIED:
+            life, index = load
+            if life == node.life:
+                node.applied = index
+                self._step(node, Applied(index))
+        elif kind == _RESTART:
+            if load == node.life:
+                self._start(node)
+        elif kind == _POWER_CUT:
+            life, deviation = load
+            if life == node.life and self._faults:
+                self._crash(node, deviation)
+        else:
+            self._act(load)
+
+    def _push(self, at: int, kind: int, node_id: int, load: Any) -> None:
+        self._sequence += 1
+        heappush(self._heap, (at, self._sequence, kind, node_id, load))
+
+    # --- one step and its duties -----------------------------------------------------------------------
+
+    def _step(self, node: Node, event: Event) -> None:
+        before = node.state
+        assert before is not None
+        node_id = node.node_id
+        self.steps += 1
+        try:
+            after, effects = step(before, event)
+        except Exception as error:  # whatever the core raises is a finding, not a failure of ours
+            raise _finding(node_id, event, error) from error
+        node.state = after
+        self.digest = (
+            (self.digest ^ (self.now + (node_id << 52) + (after.log.last_index << 32))) * _MIX
+            + after.current_term
+            + (after.commit_index << 20)
+            + (after.role << 56)
+        ) & _MASK
+        self.invariants.observe(node_id, after, effects)
+        if self.recorder is not None:
+            self.recorder(self.now, node_id, event, effects, after)
+        if effects is not NO_EFFECTS:
+            self._do(node, effects)
+
+    def _do(self, node: Node, effects: Effects) -> None:
+        if effects.send:
+            self._send(node.node_id, effects.send)
+        if effects.send_after_persist or effects.hard_state is not None:
+            if node.disk.add(effects):
+                self._begin_write(node)
+            else:
+                self._send(node.node_id, effects.send_after_persist)
+        if effects.committed:
+            self._apply(node, effects.committed[-1])
+        for read in effects.reads:
+            self.invariants.read_confirmed(node.node_id, read.context, read.read_index)
+        if effects.soft_state is not None and effects.soft_state.role == Role.LEADER:
+            self._leader = node.node_id
+
+    def _begin_write(self, node: Node) -> None:
+        state = node.state
+        assert state is not None
+        if not node.disk.begin(state.current_term):
+            return
+        latency = self.settings.write_us
+        if self._faults:
+            deviation = self.choices.write(node.node_id, node.disk.writes)
+            if deviation is not None:
+                if deviation.act == Act.CRASH_WRITE:
+                    half = latency // 4 * 2
+                    self._push(self.now + half, _POWER_CUT, node.node_id, (node.life, deviation))
+                else:
+                    latency = deviation.amount
+        self._push(self.now + latency, _WRITTEN, node.node_id, node.life)
+
+    def _written(self, node: Node) -> None:
+        batch = node.disk.complete()
+        self._send(node.node_id, batch.messages)
+        self._begin_write(node)
+        for _, entries in reversed(batch.steps):
+            if entries:
+                self._step(node, Persisted(entries[-1].index, entries[-1].term, batch.under))
+                break
+
+    def _apply(self, node: Node, last: Entry) -> None:
+        durable = node.disk.entries
+        if len(durable) < last.index or durable[last.index - 1].term != last.term:
+            raise Violation("applied before durable", f"node {node.node_id} may apply entry {last.index}")
+        latency = _APPLY_US
+        if self._faults:
+            deviation = self.choices.apply(node.node_id, node.applies)
+            if deviation is not None:
+                latency = deviation.amount
+        node.applies += 1
+        node.apply_end = max(node.apply_end, self.now) + latency
+        self._push(node.apply_end, _APPLIED, node.node_id, (node.life, last.index))
+
+    # --- the network -----------------------------------------------------------------------------------
+
+    def _send(self, node_id: int, messages: Sequence[Message]) -> None:
+        arrival = self.now + self.settings.latency_us
+        ordinals = self._ordinals
+        strict = self.settings.strict
+        for message in messages:
+            if strict and type(message) in _PROMISES:
+                self._check_promise(self.nodes[node_id].disk, message)
+            to = message.to
+            link = node_id * 16 + to
+            ordinal = ordinals[link]
+            ordinals[link] = ordinal + 1
+            load = Receive(message)
+            if self._faults:
+                deviation = self.choices.message(link, ordinal)
+                if self._cut_until[link] > self.now:
+                    continue
+                if deviation is not None:
+                    if deviation.act == Act.DROP:
+                        continue
+                    self._push(self.now + deviation.amount, _DELIVER, to, load)
+                    if deviation.act == Act.DELAY:
+                        continue
+            self._sequence += 1
+            heappush(self._heap, (arrival, self._sequence, _DELIVER, to, load))
+
+    def _check_promise(self, disk: Disk, message: Message) -> None:
+        """A vote or an acknowledgement leaves: what it promises must be on the disk."""
+        durable = disk.hard_state
+        if type(message) is VoteReply and message.vote_granted and not message.pre_vote:
+            kept = durable.current_term > message.term or (
+                durable.current_term == message.term and durable.voted_for == message.to
+            )
+        elif type(message) is AppendReply and message.success:
+            kept = durable.current_term > message.term or (
+                durable.current_term == message.term and len(disk.entries) >= message.match_index
+            )
+        else:
+            return
+        if not kept:
+            held = f"{durable} and {len(disk.entries)} entries"
+            raise Violation("promise before disk", f"{message} with {held} on disk")
+
+    # --- acts ------------------------------------------------------------------------------------------
+
+    def _next_act(self) -> None:
+        deviation = self.choices.next_act(self.now, self._leader)
+        if deviation is not None:
+            heappush(self._heap, (deviation.at, 0, _ACT, 0, deviation))
+
+    def _act(self, deviation: Deviation) -> None:
+        self._next_act()
+        act = deviation.act
+        if act == Act.PARTITION:
+            self._cut(deviation)
+            return
+        node = self.nodes[deviation.node]
+        if act == Act.PAUSE:
+            node.paused_until = max(node.paused_until, self.now - 1 + deviation.amount)
+        elif act == Act.CRASH:
+            self._crash(node, deviation)
+        elif node.state is None or node.paused_until > self.now:
+            return
+        elif act == Act.PROPOSE:
+            self._proposals += 1
+            self._step(node, Propose((b"%d" % self._proposals,)))
+        elif act == Act.READ:
+            self._read(node)
+        elif act == Act.HURRY:
+            self._hurry(node, deviation.amount)
+            other = self.nodes[deviation.extra]
+            if other is not node and other.state is not None and other.paused_until <= self.now:
+                self._hurry(other, deviation.amount)
+
+    def _hurry(self, node: Node, ticks: int) -> None:
+        for _ in range(ticks):
+            self._step(node, _TICKED)
+
+    def _read(self, node: Node) -> None:
+        self._reads += 1
+        self.invariants.read_asked(node.node_id, self._reads)
+        self._step(node, ReadIndex(self._reads))
+
+    def _cut(self, deviation: Deviation) -> None:
+        end = self.now + deviation.amount
+        mask, way = deviation.node, deviation.extra
+        for one in range(1, len(self.nodes)):
+            if not mask >> one & 1:
+                continue
+            for other in range(1, len(self.nodes)):
+                if mask >> other & 1:
+                    continue
+                for cut, link in ((way != 2, one * 16 + other), (way != 1, other * 16 + one)):
+                    if cut and self._cut_until[link] < end:
+                        self._cut_until[link] = end
+
+    def _crash(self, node: Node, deviation: Deviation) -> None:
+        if node.state is not None:
+            self._stop(node, deviation.extra)
+            self._push((self.now | 1) - 1 + deviation.amount, _RESTART, node.node_id, node.life)
+
+    def _stop(self, node: Node, extra: int) -> None:
+        node.state = None
+        node.life += 1
+        node.disk.crash(extra % 3)
+        if extra < 3:
+            node.applied = 0  # the state machine was in memory; else it is as durable as the log
+
+    def _start(self, node: Node) -> None:
+        settings = self.settings
+        config = Config(
+            node_id=node.node_id,
+            voters=tuple(range(1, settings.nodes + 1)),
+            seed=settings.seed,
+            election_ticks=settings.election_ticks,
+            pre_vote=settings.pre_vote,
+            check_quorum=settings.check_quorum,
+            max_append_entries=settings.max_append_entries,
+            max_inflight_appends=settings.max_inflight_appends,
+        )
+        disk = node.disk
+        try:
+            node.state = restart(config, disk.hard_state, tuple(disk.entries), node.applied)
+        except ValueError as error:
+            raise Violation("lost on disk", f"node {node.node_id} cannot start: {error}") from error
+        node.apply_end = self.now
+        self.invariants.restarted(node.node_id, node.state)
+
+    # --- liveness --------------------------------------------------------------------------------------
+
+    def _finale(self) -> None:
+        """Faults end and only a majority goes on: within a bound it must commit something new."""
+        mask = self.choices.finale(self.now).node
+        self._faults = False
+        self._cut_until = [0] * len(self._cut_until)
+        chosen = [node for node in self.nodes[1:] if mask >> node.node_id & 1]
+        for node in self.nodes[1:]:
+            node.paused_until = 0
+            if node not in chosen:
+                self._stop(node, 1)
+            elif node.state is None:
+                node.life += 1
+                self._start(node)
+        base = len(self.invariants.committed)
+        end = self.now + _LIVENESS_US
+        while not any(entry.data == b"final" for entry in self.invariants.committed[base:]):
+            if self.now >= end:
+                side = ", ".join(str(node.node_id) for node in chosen)
+                waited = f"{_LIVENESS_US // 1000} ms"
+                raise Violation("liveness", f"nodes {side} alone committed nothing in {waited}")
+            for node in chosen:
+                self._step(node, Propose((b"final",)))
+            self._until(self.now + _FINAL_PROPOSALS_US)
+
+
+def _finding(node_id: int, event: Event, error: Exception) -> Violation:
+    rule = "corruption" if isinstance(error, Corruption) else "core failed"
+    return Violation(rule, f"node {node_id} at {event}: {type(error).__name__}: {error}")

@@ -1,0 +1,207 @@
+"""A simulated machine and the processes that live and die on it.
+
+A ``Host`` is what survives a process: its disk, its clock, its address, the kernel's half of connections.
+A ``Process`` is one incarnation of a program on it. Every handle that a program holds (files, connections,
+listeners, timers) knows its process, and does nothing for it once it is dead but raise ``ProcessDied``; so
+nothing that a dying program does in its last ``finally`` blocks can touch the world.
+
+A paused host keeps what its kernel received, but the wake-ups of its tasks wait until it resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+import outcome
+import trio
+
+from .engine import Engine
+
+if TYPE_CHECKING:
+    from .clock import HostClock
+    from .disk import SimDisk
+    from .probe import SimProbe
+
+__all__ = ["CURRENT_PROCESS", "Held", "Host", "Process", "ProcessDied", "Socket", "Waiter"]
+
+
+#: The process that the running task belongs to: for third-party code, which carries no ``World`` about.
+CURRENT_PROCESS: ContextVar[Process] = ContextVar("current_process")
+
+
+class ProcessDied(BaseException):
+    """Raised in a program whose process is already dead; never to be caught by it."""
+
+
+class Held(Protocol):
+    """A wake-up that a paused host keeps for later."""
+
+    def fire(self) -> bool:
+        """Do it; False when it made nothing runnable."""
+
+
+class Socket(Protocol):
+    """What a process leaves behind in the kernel."""
+
+    def cut(self, reset: bool, silent: bool = False) -> None:
+        """Close it for good; ``reset`` and ``silent`` say what the other side hears."""
+
+
+class Host:
+    """One machine. ``index`` from 0 gives the address 10.0.0.(index + 1)."""
+
+    def __init__(self, engine: Engine, name: str, index: int) -> None:
+        self.engine = engine
+        self.name = name
+        self.index = index
+        self.address = f"10.0.{(index + 1) >> 8}.{(index + 1) & 255}"
+        self.up = True  # False: powered off, answers nothing
+        self.paused = False
+        self.refuses = False  # connection attempts are answered with a reset
+        self.process: Process | None = None
+        self.incarnations = 0
+        self.disk: SimDisk
+        self.clock: HostClock
+        self.next_port = 32_768
+        self.disk_operations = 0
+        self.network_operations = 0
+        self.points: dict[str, int] = {}
+        self._held: list[Held] = []
+        #: Called when an armed crash point is reached; kills the present process.
+        self.on_crash_point: Callable[[Host, str], None] | None = None
+        self._armed: dict[str, int] = {}
+
+    def hold(self, waiter: Held) -> None:
+        self._held.append(waiter)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        """Fire everything that came meanwhile, in order."""
+        self.paused = False
+        held, self._held = self._held, []
+        for waiter in held:
+            waiter.fire()
+
+    def forget_held(self) -> None:
+        self._held.clear()
+
+    def arm(self, operation: str, count: int) -> None:
+        """Crash at the ``count``-th (from 1, from now on) ``disk`` or ``network`` operation or point name."""
+        self._armed[operation] = count
+
+    def disarm(self) -> None:
+        self._armed.clear()
+
+    def reached(self, operation: str) -> None:
+        """Count one operation; the armed crash happens before it takes effect."""
+        left = self._armed.get(operation)
+        if left is None:
+            return
+        if left > 1:
+            self._armed[operation] = left - 1
+            return
+        del self._armed[operation]
+        if self.on_crash_point is not None:
+            self.on_crash_point(self, operation)
+
+
+class Process:
+    """One incarnation of a program on a host."""
+
+    def __init__(self, host: Host, number: int) -> None:
+        self.host = host
+        self.number = number
+        self.alive = True
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
+        self.error: BaseException | None = None  # what it ended with, unless it was killed
+        self.probe: SimProbe
+        #: Open handles with a ``cut(reset)`` method, by a number that only grows (a set would have no order).
+        self.sockets: dict[int, Socket] = {}
+        self.locks: dict[str, object] = {}
+        #: Where its tasks wait now: they must all learn of its death, shielded ones, too.
+        self.waiting: dict[Waiter, None] = {}
+        self._handles = 0
+
+    def die(self) -> None:
+        """Make every handle inert and wake whoever waits with ``ProcessDied``."""
+        self.alive = False
+        for waiter in list(self.waiting):
+            waiter.die()
+
+    def next_handle(self) -> int:
+        self._handles += 1
+        return self._handles
+
+    def check(self) -> None:
+        """Raise ``ProcessDied`` in a dead process."""
+        if not self.alive:
+            raise ProcessDied(self.host.name)
+
+    def disk_operation(self) -> None:
+        """To be called before every operation on the disk."""
+        host = self.host
+        host.disk_operations += 1
+        if host._armed:
+            host.reached("disk")
+        if not self.alive:
+            raise ProcessDied(host.name)
+
+    def network_operation(self) -> None:
+        """To be called before every operation on the network."""
+        host = self.host
+        host.network_operations += 1
+        if host._armed:
+            host.reached("network")
+        if not self.alive:
+            raise ProcessDied(host.name)
+
+
+class Waiter:
+    """One place where a task of a process waits for the world. Wake-ups may be spurious: wait in a loop."""
+
+    __slots__ = ("_held", "_process", "_task")
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._task: trio.lowlevel.Task | None = None
+        self._held = False
+
+    async def wait(self) -> None:
+        """Sleep until ``fire``; to be cancelled freely. Raises ``ProcessDied`` when the process dies."""
+        self._task = trio.lowlevel.current_task()
+        waiting = self._process.waiting
+        waiting[self] = None
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            waiting.pop(self, None)
+
+    def fire(self) -> bool:
+        """Wake the task, or keep that for later while the host is paused; False when nobody waits."""
+        task = self._task
+        if task is None:
+            return False
+        if self._process.host.paused:
+            if not self._held:
+                self._held = True
+                self._process.host.hold(self)
+            return False
+        self._held = False
+        self._task = None
+        trio.lowlevel.reschedule(task)
+        return True
+
+    def die(self) -> None:
+        """Make ``wait`` raise: its process is dead."""
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task, outcome.Error(ProcessDied(self._process.host.name)))
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None  # touches nothing but itself: the order of aborts is not ours
+        return trio.lowlevel.Abort.SUCCEEDED

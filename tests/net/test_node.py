@@ -1,0 +1,476 @@
+"""The node's loop, alone in a simulated world, with a disk and peers that the test holds in its hands."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from tercet.core import raft, rpc_errors
+from tercet.core.machine import Command, Machine, Outcome
+from tercet.core.raft.types import (
+    AppendReply,
+    AppendRequest,
+    Entry,
+    HardState,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Message,
+    ReadIndex,
+    Tick,
+    VoteReply,
+    VoteRequest,
+)
+from tercet.core.rpc_errors import RpcError
+from tercet.core.wire.proto import rpc_pb2 as rpc
+from tercet.net.node import Limits, Node
+from tercet.net.persist import Durable, Persister
+from tercet.net.world import Clock, World
+from tercet.sim.contract import run_in_world
+
+TIMEOUT = 7.0
+
+
+class HeldStorage:
+    """A log whose syncs in a thread finish when the test says so; in place they finish at once."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, HardState | None, tuple[Entry, ...]]] = []
+        self.gate = trio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    def hold(self) -> None:
+        self.gate = trio.Event()
+
+    async def append(self, hard_state: HardState | None, entries: tuple[Entry, ...]) -> None:
+        self.written.append(("thread", hard_state, entries))
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        await trio.lowlevel.checkpoint()
+
+    def append_now(self, hard_state: HardState | None, entries: tuple[Entry, ...]) -> None:
+        self.written.append(("in place", hard_state, entries))
+        if self.failure is not None:
+            raise self.failure
+
+
+class Sent:
+    """Peers that only note what is sent to them."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def send(self, messages: list[Message]) -> None:
+        self.messages += messages
+
+    async def call(self, member_id: int, method: str, payload: bytes, timeout: float) -> bytes:
+        return b"called %d %s" % (member_id, method.encode())
+
+    def take(self, kind: type) -> list[Any]:
+        found = [message for message in self.messages if isinstance(message, kind)]
+        self.messages = [message for message in self.messages if not isinstance(message, kind)]
+        return found
+
+
+class Steps:
+    """A probe that only keeps the events the core was stepped with."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def step(self, event: object, effects: object, state: object) -> None:
+        self.events.append(event)
+
+    def count(self, metric: str, amount: float = 1.0, /, **labels: str) -> None:
+        pass
+
+
+class Jumping:
+    """A clock that the test can set ahead, as a pause of the process does."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.ahead = 0.0
+        self.sleep = clock.sleep
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic() + self.ahead
+
+
+class Bench:
+    """One node with its surroundings."""
+
+    def __init__(self, world: World, members: int = 1, *, max_request_bytes: int = 1000) -> None:
+        self.steps: Any = Steps()
+        self.clock: Any = Jumping(world.clock)
+        self.world = world = replace(world, probe=self.steps, clock=self.clock)
+        self.storage = HeldStorage()
+        self.sent = Sent()
+        ids = tuple(range(1, members + 1))
+        config = raft.Config(node_id=1, voters=ids, election_ticks=10)
+        self.node = Node(
+            world,
+            member_id=1,
+            cluster_id=9,
+            roster=tuple((i, f"n{i}", (f"http://n{i}:2380",)) for i in ids),
+            state=raft.restart(config, HardState(), ()),
+            machine=Machine(),
+            storage=self.storage,
+            outbox=self.sent,
+            limits=Limits(max_request_bytes=max_request_bytes, request_timeout=TIMEOUT),
+            tick_seconds=0.1,
+            incarnation=3,
+        )
+        self.outcomes: list[Outcome | RpcError] = []
+
+    def put(self, key: bytes, value: bytes = b"v") -> None:
+        self.node.propose(Command.PUT, put(key, value), self.outcomes.append)
+
+    async def settle(self) -> None:
+        """Let everything that can happen now happen."""
+        await self.world.clock.sleep(0.001)
+
+    async def lead(self) -> None:
+        """Make this member of three the leader of term 1, with its first entry committed."""
+        while not self.sent.take(VoteRequest):
+            await self.world.clock.sleep(0.1)
+        for pre_vote in (True, False):
+            self.receive(VoteReply(sender=2, to=1, term=1, vote_granted=True, pre_vote=pre_vote))
+            await self.settle()
+        assert self.node.is_leader
+        self.acknowledge(1)
+        await self.settle()
+
+    def receive(self, *messages: Message) -> None:
+        self.node.deliver(messages)
+
+    def acknowledge(self, index: int) -> None:
+        self.receive(AppendReply(sender=2, to=1, term=self.node.term, success=True, match_index=index))
+
+
+def put(key: bytes, value: bytes = b"v") -> bytes:
+    return rpc.PutRequest(key=key, value=value).SerializeToString()
+
+
+def on_bench(test: Callable[[Bench], Awaitable[None]], members: int = 1, **options: int) -> None:
+    """Run a test beside a running node in simulated time."""
+
+    async def main(world: World) -> None:
+        bench = Bench(world, members, **options)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.node.run)
+            await bench.settle()
+            await test(bench)
+            nursery.cancel_scope.cancel()
+
+    run_in_world(main)
+
+
+def test_a_sole_member_leads_at_once_and_answers_a_proposal() -> None:
+    async def test(bench: Bench) -> None:
+        assert bench.node.is_leader
+        bench.put(b"a")
+        await bench.settle()
+        [outcome] = bench.outcomes
+        assert isinstance(outcome, Outcome) and (outcome.revision, outcome.error) == (2, None)
+
+    on_bench(test)
+
+
+def test_a_lone_proposal_is_synced_in_place_and_several_in_one_record_in_the_thread() -> None:
+    async def test(bench: Bench) -> None:
+        bench.storage.written.clear()
+        bench.put(b"a")
+        await bench.settle()
+        bench.put(b"b")
+        bench.put(b"c")
+        await bench.settle()
+        written = [(how, len(entries)) for how, _, entries in bench.storage.written]
+        assert written == [("in place", 1), ("thread", 2)]
+        assert len(bench.outcomes) == 3
+
+    on_bench(test)
+
+
+def test_what_arrives_during_a_sync_goes_into_one_next_record_and_is_answered_after_its_own() -> None:
+    async def test(bench: Bench) -> None:
+        bench.storage.hold()
+        bench.storage.written.clear()
+        for key in (b"a", b"b"):
+            bench.put(key)
+        await bench.settle()
+        for number in range(5):
+            bench.put(b"%d" % number)
+            await bench.settle()
+        assert [len(entries) for _, _, entries in bench.storage.written] == [2]
+        assert bench.outcomes == []
+        bench.storage.gate.set()
+        await bench.settle()
+        assert [len(entries) for _, _, entries in bench.storage.written] == [2, 5]
+        assert len(bench.outcomes) == 7
+
+    on_bench(test)
+
+
+def test_a_request_that_is_too_large_is_refused_at_once() -> None:
+    async def test(bench: Bench) -> None:
+        bench.put(b"a", bytes(1000))
+        assert bench.outcomes == [rpc_errors.REQUEST_TOO_LARGE]
+
+    on_bench(test)
+
+
+def test_proposals_are_refused_while_too_many_bytes_of_them_are_under_way() -> None:
+    async def test(bench: Bench) -> None:
+        bench.storage.hold()
+        bench.node.limits.waiting_bytes = 2000
+        for _ in range(3):
+            bench.put(b"a", bytes(800))
+        await bench.settle()
+        assert bench.outcomes == [rpc_errors.TOO_MANY_REQUESTS]
+        bench.storage.gate.set()
+        await bench.settle()
+        bench.put(b"a", bytes(800))
+        await bench.settle()
+        assert len(bench.outcomes) == 4 and isinstance(bench.outcomes[-1], Outcome)
+
+    on_bench(test)
+
+
+def test_without_a_leader_a_proposal_and_a_read_wait_until_their_timeout() -> None:
+    async def test(bench: Bench) -> None:
+        reads: list[RpcError | None] = []
+        bench.put(b"a")
+        bench.node.read_index(reads.append)
+        await bench.world.clock.sleep(TIMEOUT - 0.2)
+        assert (bench.outcomes, reads) == ([], [])
+        await bench.world.clock.sleep(0.4)
+        assert (bench.outcomes, reads) == ([rpc_errors.TIMEOUT], [rpc_errors.TIMEOUT])
+
+    on_bench(test, members=3)
+
+
+def test_a_proposal_held_for_want_of_a_leader_goes_to_the_leader_that_appears() -> None:
+    async def test(bench: Bench) -> None:
+        bench.put(b"a")
+        await bench.lead()
+        [append] = [m for m in bench.sent.take(AppendRequest) if m.to == 2 and len(m.entries) == 1][-1:]
+        assert append.entries[0].data.endswith(put(b"a"))
+        bench.acknowledge(append.entries[0].index)
+        await bench.settle()
+        assert len(bench.outcomes) == 1 and isinstance(bench.outcomes[0], Outcome)
+
+    on_bench(test, members=3)
+
+
+def test_a_client_deadline_earlier_than_the_members_own_is_kept() -> None:
+    async def test(bench: Bench) -> None:
+        deadline = bench.world.clock.monotonic() + 1.0
+        bench.node.propose(Command.PUT, put(b"a"), bench.outcomes.append, deadline)
+        await bench.world.clock.sleep(1.2)
+        assert bench.outcomes == [rpc_errors.TIMEOUT]
+
+    on_bench(test, members=3)
+
+
+def test_a_follower_acknowledges_entries_only_once_they_are_durable() -> None:
+    async def test(bench: Bench) -> None:
+        bench.storage.hold()
+        entries = (Entry(1, 1, b""), Entry(1, 2, b""))
+        bench.receive(
+            AppendRequest(
+                sender=2, to=1, term=1, prev_log_index=0, prev_log_term=0, entries=entries, leader_commit=0
+            )
+        )
+        await bench.settle()
+        assert bench.storage.written and bench.sent.take(AppendReply) == []
+        bench.storage.gate.set()
+        await bench.settle()
+        [reply] = bench.sent.take(AppendReply)
+        assert (reply.success, reply.match_index) == (True, 2)
+
+    on_bench(test, members=3)
+
+
+def test_a_leader_sends_before_its_own_disk_has_synced() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.lead()
+        bench.sent.messages.clear()
+        bench.storage.hold()
+        bench.put(b"a")
+        bench.put(b"b")
+        await bench.settle()
+        assert [len(m.entries) for m in bench.sent.take(AppendRequest) if m.to == 2] == [2]
+        assert bench.outcomes == []
+
+    on_bench(test, members=3)
+
+
+def test_reads_of_one_turn_share_a_round_and_are_served_when_it_is_confirmed() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.lead()
+        bench.sent.messages.clear()
+        served: list[RpcError | None] = []
+        for _ in range(100):
+            bench.node.read_index(served.append)
+        await bench.settle()
+        asked = {m.context for m in bench.sent.take(HeartbeatRequest) if m.to == 2 and m.context}
+        assert len(asked) == 1 and served == []
+        bench.receive(HeartbeatReply(sender=2, to=1, term=bench.node.term, context=asked.pop()))
+        await bench.settle()
+        assert served == [None] * 100
+
+    on_bench(test, members=3)
+
+
+def test_a_read_round_that_is_not_confirmed_is_asked_again_under_a_new_context() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.lead()
+        bench.node.read_index(lambda error: None)
+        await bench.world.clock.sleep(1.3)
+        contexts = [event.context for event in bench.steps.events if isinstance(event, ReadIndex)]
+        assert len(contexts) >= 2 and len(set(contexts)) == len(contexts)
+        assert all(context > 3 << 40 for context in contexts)
+
+    on_bench(test, members=3)
+
+
+def test_ticks_missed_in_a_pause_are_not_made_up_for() -> None:
+    async def test(bench: Bench) -> None:
+        def ticks() -> int:
+            return sum(isinstance(event, Tick) for event in bench.steps.events)
+
+        bench.steps.events.clear()
+        await bench.world.clock.sleep(1.0)
+        before = ticks()
+        bench.clock.ahead += 60.0
+        await bench.world.clock.sleep(1.0)
+        assert before in (9, 10, 11)
+        assert 9 <= ticks() - before <= 12
+
+    on_bench(test)
+
+
+def test_a_failing_disk_stops_the_node_and_answers_who_waits() -> None:
+    outcomes: list[Any] = []
+
+    async def main(world: World) -> None:
+        bench = Bench(world)
+        outcomes.append(bench.outcomes)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.node.run)
+            await bench.settle()
+            bench.storage.failure = OSError(5, "Input/output error")
+            bench.put(b"a")
+            bench.put(b"b")
+
+    with pytest.raises(BaseExceptionGroup) as group:
+        run_in_world(main)
+    assert group.group_contains(OSError, match="Input/output error")
+    assert outcomes == [[rpc_errors.STOPPED, rpc_errors.STOPPED]]
+
+
+def test_watchers_are_told_once_per_applied_batch_until_they_unsubscribe() -> None:
+    async def test(bench: Bench) -> None:
+        told: list[tuple[int, int]] = []
+        unsubscribe = bench.node.subscribe(lambda events, revision: told.append((len(events), revision)))
+        for key in (b"a", b"b", b"c"):
+            bench.put(key)
+        await bench.settle()
+        assert told == [(3, 4)]
+        unsubscribe()
+        bench.put(b"d")
+        await bench.settle()
+        assert told == [(3, 4)]
+
+    on_bench(test)
+
+
+def test_peers_messages_beyond_the_inboxs_bound_are_dropped() -> None:
+    async def main(world: World) -> None:
+        bench = Bench(world, 3)
+        bench.node.limits.inbox_messages = 10
+        heartbeat = HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0)
+        for _ in range(20):
+            bench.receive(heartbeat)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.node.run)
+            await bench.settle()
+            assert len(bench.sent.take(HeartbeatReply)) == 10
+            nursery.cancel_scope.cancel()
+
+    run_in_world(main)
+
+
+def test_a_call_goes_to_the_leader_or_is_answered_here_or_says_that_there_is_none() -> None:
+    async def answer(payload: bytes) -> bytes:
+        return b"here " + payload
+
+    async def test(bench: Bench) -> None:
+        bench.node.calls["echo"] = answer
+        with pytest.raises(RpcError) as error:
+            await bench.node.call_leader("echo", b"x")
+        assert error.value == rpc_errors.NO_LEADER
+        bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))
+        await bench.settle()
+        assert await bench.node.call_leader("echo", b"x") == b"called 2 echo"
+
+    async def alone(bench: Bench) -> None:
+        bench.node.calls["echo"] = answer
+        assert await bench.node.call_leader("echo", b"x") == b"here x"
+        with pytest.raises(RpcError):
+            await bench.node.call_leader("other", b"x")
+
+    on_bench(test, members=3)
+    on_bench(alone)
+
+
+def test_members_are_listed_with_what_they_have_published() -> None:
+    async def test(bench: Bench) -> None:
+        assert [(m.id, m.name, m.peer_urls) for m in bench.node.members()] == [(1, "", ("http://n1:2380",))]
+        with pytest.raises(RpcError) as error:
+            revoke = rpc.LeaseRevokeRequest(ID=5).SerializeToString()
+            await bench.node.propose_and_wait(Command.LEASE_REVOKE, revoke)
+        assert error.value == rpc_errors.LEASE_NOT_FOUND
+
+    on_bench(test)
+
+
+def test_entries_owed_for_the_disk_replace_the_tail_they_conflict_with() -> None:
+    batch = Durable()
+    batch.add_entries((Entry(1, 5), Entry(1, 6), Entry(1, 7)))
+    batch.add_entries((Entry(2, 6),))
+    assert batch.entries == [Entry(1, 5), Entry(2, 6)]
+    batch.add_entries((Entry(3, 2), Entry(3, 3)))
+    assert batch.entries == [Entry(3, 2), Entry(3, 3)]
+    with pytest.raises(AssertionError, match="gap"):
+        batch.add_entries((Entry(3, 5),))
+
+
+def test_messages_wait_for_the_newest_batch_that_was_owed_before_them() -> None:
+    async def main(world: World) -> None:
+        storage = HeldStorage()
+        finished: list[Durable] = []
+        persister = Persister(storage, world.clock, finished.append)
+        reply = HeartbeatReply(sender=1, to=2, term=1)
+        assert not persister.after((reply,))
+        storage.hold()
+        persister.owe(HardState(1, 2, 0), (), 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(persister.run)
+            await world.clock.sleep(0.001)
+            assert persister.after((reply,))
+            persister.owe(None, (Entry(1, 1),), 1)
+            assert persister.after((reply, reply))
+            storage.gate.set()
+            await world.clock.sleep(0.001)
+            assert [len(batch.messages) for batch in finished] == [1, 2]
+            assert persister.idle
+            nursery.cancel_scope.cancel()
+
+    run_in_world(main)
