@@ -75,7 +75,7 @@ tools: $(TOOLS)/python-etcd3/.installed $(TOOLS)/node/.installed
 
 $(TOOLS)/python-etcd3/.installed:
 	$(PYTHON) -m venv $(TOOLS)/python-etcd3
-	$(TOOLS)/python-etcd3/bin/python -m pip install --quiet --disable-pip-version-check etcd3==0.12.0 'protobuf<4' grpcio
+	$(TOOLS)/python-etcd3/bin/python -m pip install --quiet --disable-pip-version-check etcd3==0.12.0 'protobuf<4' 'tenacity<7' grpcio
 	@touch $@
 
 $(TOOLS)/node/.installed:

@@ -6,6 +6,7 @@ For etcd histories the revision-guided check and the watch guarantees; for the o
 from __future__ import annotations
 
 from .checkers.etcd import examine
+from .checkers.lease import check_leases
 from .checkers.linearizable import check_linearizable
 from .checkers.models import MODELS
 from .checkers.verdict import Limits, Verdict
@@ -32,6 +33,10 @@ def check_history(
             watched = check_watches(history, found)
             if watched.verdict != "valid":
                 return watched
+        if found.verdict.verdict == "valid" and any(o.f == "grant" for o in history.operations):
+            leased = check_leases(history)
+            if leased.verdict != "valid":
+                return leased
         return found.verdict
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: need one of {', '.join(MODEL_NAMES)}")

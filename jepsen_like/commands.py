@@ -1,4 +1,4 @@
-"""The commands ``tercet check`` and ``tercet campaign``."""
+"""The command ``tercet check``; it loads neither the simulator nor the members."""
 
 from __future__ import annotations
 

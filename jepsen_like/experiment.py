@@ -13,18 +13,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 
-from tercet.core.raft.state import RaftState
-from tercet.core.raft.types import Effects
-from tercet.sim.faults import Schedule, kinds_named
-from tercet.sim.invariants import Invariants
+from tercet.sim.cluster import member_names
+from tercet.sim.faults import Schedule, draw_schedule, kinds_named
 from tercet.sim.run import Result, run_simulation
+from tercet.sim.seeds import stream
 
 from .checkers.verdict import Limits, Status, Verdict
 from .checking import check_history
 from .history import History
+from .motifs import draw_motifs
+from .mutations import resolve_mutation
 from .workloads.mix import PROFILES, Workload
 
-__all__ = ["Outcome", "Plan", "carry_out", "mutation_named", "watch_invariants"]
+__all__ = ["Outcome", "Plan", "Record", "carry_out", "mutation_named", "written_out"]
 
 _CHECK_SECONDS = 30.0
 
@@ -32,8 +33,9 @@ _CHECK_SECONDS = 30.0
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is: everything it depends on besides the code.
 
-    ``schedule`` None: drawn from the seed, out of the kinds that ``faults`` names. ``profile`` "" and
-    ``clients`` 0: drawn from the seed, too. ``mutation`` names a planted bug, "" for none.
+    ``schedule`` None: drawn from the seed, out of the kinds that ``faults`` names; "motifs": sequences of
+    faults that bugs are known to need; "all": now and then such a motif, else anything. ``profile`` "",
+    ``clients`` 0 and ``pause_ms`` 0: drawn from the seed, too. ``mutation`` names a planted bug, "" for none.
     """
 
     seed: int
@@ -41,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 15.0
     clients: int = 0
     profile: str = ""
+    pause_ms: int = 0  # the longest pause of a client between two calls
     faults: str = "all"
     schedule: Schedule | None = None
     mutation: str = ""
@@ -61,13 +64,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     operations: int
     unknown_operations: int
     problems: list[str]
-    plan: Plan
-    schedule: Schedule
-
-    @property
-    def replayable(self) -> Plan:
-        """The plan with its schedule written out, so that it can be shrunk and no draw can change it."""
-        return msgspec.structs.replace(self.plan, schedule=self.schedule)
+    plan: Plan  # with everything written out that was drawn, the schedule too
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -82,43 +79,26 @@ def mutation_named(name: str) -> Callable[[], AbstractContextManager[object]]:
     """The planted bug's switch; ``ValueError`` names those there are. "" is none."""
     if not name:
         return nullcontext
-    from .mutations import MUTATIONS
-
-    if name not in MUTATIONS:
-        raise ValueError(f"no mutation is called {name!r}; there are: {', '.join(MUTATIONS)}")
-    return MUTATIONS[name].apply
+    return resolve_mutation(name).apply
 
 
-def watch_invariants() -> Callable[[str, object, object, RaftState], None]:
-    """A listener that checks figure 3 at every step of every member; a breach ends the member."""
-    invariants = Invariants()
-    begun: set[str] = set()
+def carry_out(plan: Plan, trace: Callable[[bytes], None] | None = None) -> tuple[Outcome, Record]:
+    """Run and judge one plan. The same plan gives the same digest, verdict and history, anywhere.
 
-    def listen(name: str, event: object, effects: object, state: RaftState) -> None:
-        assert isinstance(effects, Effects)
-        if event is None or name not in begun:
-            begun.add(name)
-            invariants.restarted(state.config.node_id, state)
-        else:
-            invariants.observe(state.config.node_id, state, effects)
-
-    return listen
-
-
-def carry_out(plan: Plan) -> tuple[Outcome, Record]:
-    """Run and judge one plan. The same plan gives the same digest, verdict and history, anywhere."""
-    profile, clients = _drawn(plan)
-    workload = Workload(plan.seed, PROFILES[profile])
+    ``trace`` gets the bytes of a trace of all members as they come; it changes nothing else.
+    """
+    plan = written_out(plan)
+    profile = msgspec.structs.replace(PROFILES[plan.profile], pause_ms=plan.pause_ms)
+    workload = Workload(plan.seed, profile, fast_clocks=_fast_clocks(plan.schedule or ()))
     with mutation_named(plan.mutation)():
         result = run_simulation(
             plan.seed,
             workload,
             nodes=plan.nodes,
             seconds=plan.seconds,
-            clients=clients,
+            clients=plan.clients,
             schedule=plan.schedule,
-            kinds=kinds_named(plan.faults),
-            listeners=(watch_invariants(),),
+            trace=trace,
         )
     history = workload.history()
     started = time.process_time()
@@ -139,18 +119,40 @@ def carry_out(plan: Plan) -> tuple[Outcome, Record]:
         unknown_operations=sum(1 for o in history.operations if o.outcome == "info"),
         problems=result.problems,
         plan=plan,
-        schedule=result.schedule,
     )
     return outcome, Record(history, verdict, result)
 
 
-def _drawn(plan: Plan) -> tuple[str, int]:
-    from tercet.sim.seeds import stream
-
+def written_out(plan: Plan) -> Plan:
+    """The plan with everything it leaves to its seed drawn, so that parts of it can be changed alone."""
+    if plan.profile and plan.profile not in PROFILES:
+        raise ValueError(f"no workload is called {plan.profile!r}; there are: {', '.join(PROFILES)}")
     draw = stream(plan.seed, "campaign")
     profile = draw.choice(list(PROFILES))
     clients = draw.randrange(3, 8)
-    return plan.profile or profile, plan.clients or clients
+    pause_ms = draw.choice((60, 150, 400))
+    schedule = plan.schedule
+    if schedule is None:
+        nodes = member_names(plan.nodes)
+        if plan.faults == "motifs" or (plan.faults == "all" and draw.random() < 0.4):
+            schedule = draw_motifs(plan.seed, nodes, plan.seconds)
+        else:
+            schedule = draw_schedule(plan.seed, nodes, plan.seconds, kinds_named(plan.faults))
+    return msgspec.structs.replace(
+        plan,
+        profile=plan.profile or profile,
+        clients=plan.clients or clients,
+        pause_ms=plan.pause_ms or pause_ms,
+        schedule=schedule,
+    )
+
+
+def _fast_clocks(schedule: Schedule) -> float:
+    """By how much of itself a member's clock may run fast under a schedule; 1 when it may leap."""
+    if any(fault.kind == "clock-leap" for fault in schedule):
+        return 1.0
+    rates = [fault.amount for fault in schedule if fault.kind == "clock-rate"]
+    return max([0, *rates]) / 1_000_000
 
 
 def _judge(verdict: Verdict, result: Result) -> tuple[Status, str, str]:
@@ -166,7 +168,7 @@ def _judge(verdict: Verdict, result: Result) -> tuple[Status, str, str]:
 
 def _family(problem: str) -> str:
     """Which check a problem belongs to; shrinking keeps to it, so that one bug is not traded for another."""
-    if "Violation" in problem:
+    if problem.startswith("invariant broken"):
         return "invariants"
     if " ended at " in problem:
         return "crash"

@@ -163,7 +163,9 @@ class Watch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag="watc
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, tag="history", tag_field="type"):
     """The first line of a file: which model checks it, and what is known of the store at the start.
 
-    ``closed`` says that nobody else wrote to the store, so every revision must be accounted for.
+    ``closed`` says that nobody else wrote to the store, so every revision must be accounted for. ``healed``
+    is the time from which on nothing was broken any more; 0: not known. ``fast_clocks`` is the share by which
+    the members' clocks may have run fast, 1 when they may have leapt anywhere.
     """
 
     model: str = "etcd"
@@ -171,6 +173,8 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, tag="history", tag
     start_revision: int = 1  # the store's revision before the first operation
     closed: bool = True
     seed: int | None = None
+    healed: int = 0
+    fast_clocks: float = 0.0
 
 
 class History(msgspec.Struct, frozen=True):

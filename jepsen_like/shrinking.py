@@ -47,7 +47,9 @@ class _Asker:
         return self._known[key]
 
 
-def shrink_plan(plan: Plan, fails: Fails, *, runs: int = 200, progress: Callable[[Plan], None] | None = None) -> Shrunk:
+def shrink_plan(
+    plan: Plan, fails: Fails, *, runs: int = 200, progress: Callable[[Plan], None] | None = None
+) -> Shrunk:
     """Shrink a failing plan whose schedule is written out.
 
     Args:

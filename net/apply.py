@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tercet.core.raft.types import Entry
 from tercet.core.rpc_errors import RpcError
@@ -23,16 +23,12 @@ __all__ = ["Applier", "Done", "Subscriber", "Waiter"]
 #: Entries applied in one turn of the node's loop.
 CHUNK: Final = 1024
 
-Done = Callable[["Outcome | RpcError"], None]
-Subscriber = Callable[[Sequence[Any], int], None]
+Done: TypeAlias = Callable[["Outcome | RpcError"], None]
+Subscriber: TypeAlias = Callable[[Sequence[Any], int], None]
 
 
-class Waiter(NamedTuple):
-    """Who waits for a proposal; ``deadline`` in monotonic seconds, ``size`` in bytes."""
-
-    done: Done
-    deadline: float
-    size: int
+#: Who waits for a proposal: whom to call, until when (monotonic seconds), and how many bytes it is.
+Waiter: TypeAlias = tuple[Done, float, int]
 
 
 class Applier:
@@ -41,7 +37,7 @@ class Applier:
     def __init__(self, machine: Machine, member_id: int) -> None:
         self.machine = machine
         self.applied_index = 0
-        self.waiters: dict[int, Waiter] = {}
+        self.waiters: dict[int, Waiter] = {}  # by sequence
         self.waiting_bytes = 0
         self.subscribers: list[Subscriber] = []
         self._member_id = member_id
@@ -55,11 +51,6 @@ class Applier:
     def enqueue(self, committed: tuple[Entry, ...]) -> None:
         """Take committed entries, in order."""
         self._queue.extend(committed)
-
-    def expect(self, sequence: int, waiter: Waiter) -> None:
-        """Answer ``waiter`` when the entry with ``sequence`` has been applied."""
-        self.waiters[sequence] = waiter
-        self.waiting_bytes += waiter.size
 
     def apply_chunk(self) -> int:
         """Apply up to ``CHUNK`` entries, answer their proposals, then tell subscribers; how many."""
@@ -78,23 +69,24 @@ class Applier:
             if outcome.member == member_id:
                 waiter = waiters.pop(outcome.sequence, None)
                 if waiter is not None:
-                    self.waiting_bytes -= waiter.size
-                    waiter.done(outcome)
+                    self.waiting_bytes -= waiter[2]
+                    waiter[0](outcome)
         if events:
             for subscriber in self.subscribers:
                 subscriber(events, revision)
         return count
 
-    def sweep(self, now: float, error: RpcError) -> None:
-        """Once per tick: answer proposals that are out of time; they may still happen."""
-        late = [sequence for sequence, waiter in self.waiters.items() if waiter.deadline <= now]
+    def sweep(self, now: float, error: RpcError) -> int:
+        """Once per tick: answer proposals that are out of time, and may still happen; how many."""
+        late = [sequence for sequence, waiter in self.waiters.items() if waiter[1] <= now]
         for sequence in late:
-            waiter = self.waiters.pop(sequence)
-            self.waiting_bytes -= waiter.size
-            waiter.done(error)
+            done, _, size = self.waiters.pop(sequence)
+            self.waiting_bytes -= size
+            done(error)
+        return len(late)
 
     def fail_all(self, error: RpcError) -> None:
         """Answer everybody with ``error``: the member stops."""
         waiters, self.waiters, self.waiting_bytes = self.waiters, {}, 0
-        for waiter in waiters.values():
-            waiter.done(error)
+        for done, _, _ in waiters.values():
+            done(error)

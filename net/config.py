@@ -45,7 +45,10 @@ class MemberConfig:
     pre_vote: bool = True
     max_request_bytes: int = 1_572_864  # 1.5 MiB
     max_txn_ops: int = 128
-    max_concurrent_streams: int = 4_294_967_295
+    max_concurrent_streams: int = 4_294_967_295  # of one client; 0 or the default: the front's own bound
+    grpc_keepalive_min_time: float = 5.0  # seconds between a client's pings; <= 0: gRPC's default, 300
+    grpc_keepalive_interval: float = 7200.0  # seconds of silence before we ping; <= 0: gRPC's default
+    grpc_keepalive_timeout: float = 20.0  # seconds to wait for the answer; <= 0: gRPC's default for both
     quota_backend_bytes: int = 0  # 0: etcd's default of 2 GiB
     reported_version: str = "3.4.35"
     log_level: str = "info"

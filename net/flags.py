@@ -8,26 +8,21 @@ scripts and tests look for them. What each flag means is data in ``flag_table``.
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import yaml
 
 from .config import MemberConfig
 from .flag_table import FLAGS, TABLE, Effect, Flag, Kind
+from .flag_values import Value, check_url, read_value
 from .log import LEVELS
 
-__all__ = ["FlagError", "Startup", "UsageError", "help_text", "parse", "parse_duration"]
+__all__ = ["FlagError", "Startup", "UsageError", "help_text", "parse"]
 
-Value: TypeAlias = str | bool | int | float | tuple[str, ...]
 ELECTION_MS_MAX: Final = 50_000
-_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class FlagError(ValueError):
@@ -45,93 +40,6 @@ class Startup:
     show: str = ""  # "", "version" or "help"
     config: MemberConfig = field(default_factory=MemberConfig)
     warnings: tuple[str, ...] = ()
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a Go duration such as ``1h30m`` or ``100ms``. ``ValueError`` when it is none."""
-    if text in ("0", "+0", "-0"):
-        return 0.0
-    body = text.lstrip("+-")
-    seconds, at = 0.0, 0
-    for found in _DURATION.finditer(body):
-        if found.start() != at:
-            break
-        seconds += float(found[1]) * _UNITS[found[2]]
-        at = found.end()
-    if not body or at != len(body):
-        raise ValueError("parse error")
-    return -seconds if text.startswith("-") else seconds
-
-
-def _parse_integer(text: str) -> int:
-    if re.fullmatch(r"[+-]?0[0-7]+", text):  # Go reads a leading zero as octal
-        return int(text, 8)
-    try:
-        return int(text, 0) if text == text.strip() else int("x")
-    except ValueError:
-        raise ValueError("parse error") from None
-
-
-def _parse_uint(text: str) -> int:
-    number = _parse_integer(text)
-    if number < 0 or number >= 1 << 64 or text.startswith("+"):
-        raise ValueError("parse error")
-    return number
-
-
-def _parse_bool(text: str) -> bool:
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError("parse error")
-
-
-def _parse_urls(text: str) -> tuple[str, ...]:
-    """Sorted and without repetitions, as etcd keeps them; "" gives none."""
-    if not text:
-        return ()
-    found = {_check_url(part.strip()) for part in text.split(",")}
-    return tuple(sorted(found))
-
-
-def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError as problem:
-        raise ValueError(f"parse {url!r}: {problem}") from None
-    if parts.scheme not in ("http", "https", "unix", "unixs"):
-        raise ValueError(f"URL scheme must be http, https, unix, or unixs: {url}")
-    if parts.scheme in ("unix", "unixs"):
-        return url
-    host, colon, port = parts.netloc.rpartition(":")
-    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
-        raise ValueError(f'URL address does not have the form "host:port": {url}')
-    if int(port) > 65535:
-        raise ValueError(f"URL port must be at most 65535: {url}")
-    if parts.path:
-        raise ValueError(f"URL must not contain a path: {url}")
-    return url
-
-
-_PARSERS: Final[Mapping[Kind, Callable[[str], Value]]] = {
-    Kind.TEXT: str,
-    Kind.CHOICE: str,
-    Kind.BOOL: _parse_bool,
-    Kind.UINT: _parse_uint,
-    Kind.INT: _parse_integer,
-    Kind.DURATION: parse_duration,
-    Kind.URLS: _parse_urls,
-    Kind.LIST: lambda text: tuple(text.split(",")) if text else (),
-}
-
-
-def _read(flag: Flag, text: str) -> Value:
-    """One value; ``ValueError`` with etcd's reason."""
-    value = _PARSERS[flag.kind](text)
-    if flag.kind is Kind.CHOICE and value not in flag.choices:
-        raise ValueError("invalid value")
-    return value
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Startup:
@@ -182,7 +90,7 @@ def _read_arguments(arguments: Sequence[str]) -> dict[str, Value]:
                 raise UsageError(f"flag needs an argument: -{name}")
             text = rest.pop(0)
         try:
-            given[name] = _read(flag, text)
+            given[name] = read_value(flag, text)
         except ValueError as problem:
             if flag.kind is Kind.BOOL:
                 raise UsageError(f'invalid boolean value "{text}" for -{name}: {problem}') from None
@@ -215,7 +123,7 @@ def _read_environment(
                 " command-line flag (either unset environment variable or disable flag)"
             )
         try:
-            found[flag.name] = _read(flag, text)
+            found[flag.name] = read_value(flag, text)
         except ValueError as problem:
             raise FlagError(f'invalid value "{text}" for {variable}: {problem}') from None
     return found
@@ -267,7 +175,7 @@ def _read_yaml(flag: Flag, value: Any) -> Value:
     else:
         text = value if isinstance(value, str) else str(value)
     try:
-        return _read(flag, text)
+        return read_value(flag, text)
     except ValueError as problem:
         raise FlagError(f"unexpected error setting up {flag.name}: {problem}") from None
 
@@ -288,11 +196,11 @@ def _json_name(value: Any) -> str:
 
 def _resolve(given: dict[str, Value], warnings: list[str]) -> Startup:
     """Fill in defaults, check everything in etcd's order, and make the configuration."""
-    values: dict[str, Value] = {flag.name: _read(flag, flag.default) for flag in TABLE}
+    values: dict[str, Value] = {flag.name: read_value(flag, flag.default) for flag in TABLE}
     values.update(given)
     _check_effects(given, warnings)
     _check_addresses(values)
-    _check_timing(int(values["heartbeat-interval"]), int(values["election-timeout"]))  # type: ignore[arg-type]
+    _check_timing(_number(values, "heartbeat-interval"), _number(values, "election-timeout"))
     if "listen-client-urls" in given and "advertise-client-urls" not in given:
         raise FlagError("--advertise-client-urls is required when --listen-client-urls is set explicitly")
     mode = values["auto-compaction-mode"]
@@ -306,7 +214,7 @@ def _resolve(given: dict[str, Value], warnings: list[str]) -> Startup:
 
 def _check_effects(given: Mapping[str, Value], warnings: list[str]) -> None:
     for flag in TABLE:
-        if flag.name not in given or given[flag.name] == _read(flag, flag.default):
+        if flag.name not in given or given[flag.name] == read_value(flag, flag.default):
             continue
         if flag.effect is Effect.REFUSED:
             raise FlagError(f"--{flag.name} is not supported by this version of Tercet")
@@ -318,6 +226,18 @@ def _urls(values: Mapping[str, Value], name: str) -> tuple[str, ...]:
     found = values[name]
     assert isinstance(found, tuple), name
     return found
+
+
+def _number(values: Mapping[str, Value], name: str) -> int:
+    found = values[name]
+    assert isinstance(found, int), name
+    return found
+
+
+def _seconds(values: Mapping[str, Value], name: str) -> float:
+    found = values[name]
+    assert isinstance(found, (int, float)), name
+    return float(found)
 
 
 def _check_addresses(values: Mapping[str, Value]) -> None:
@@ -368,7 +288,7 @@ def _initial_cluster(text: str, name: str, own_urls: tuple[str, ...]) -> dict[st
     for part in text.split(","):
         member, _, url = part.strip().partition("=")
         try:
-            members.setdefault(member, []).append(_check_url(url))
+            members.setdefault(member, []).append(check_url(url))
         except ValueError as problem:
             raise FlagError(f"error setting up initial cluster: {problem}") from None
     if name not in members:
@@ -393,9 +313,13 @@ def _configure(values: Mapping[str, Value], level: str) -> MemberConfig:
     own_urls = _urls(values, "initial-advertise-peer-urls")
     text = str(values["initial-cluster"]) or ",".join(f"{name}={url}" for url in own_urls)
     numbers = {
-        key: int(values[key])  # type: ignore[arg-type]
+        key: _number(values, key)
         for key in ("heartbeat-interval", "election-timeout", "max-request-bytes", "max-txn-ops",
                     "max-concurrent-streams", "quota-backend-bytes")
+    }
+    seconds = {
+        key: _seconds(values, key)
+        for key in ("grpc-keepalive-min-time", "grpc-keepalive-interval", "grpc-keepalive-timeout")
     }
     return MemberConfig(
         name=name,
@@ -414,6 +338,9 @@ def _configure(values: Mapping[str, Value], level: str) -> MemberConfig:
         max_request_bytes=numbers["max-request-bytes"],
         max_txn_ops=numbers["max-txn-ops"],
         max_concurrent_streams=numbers["max-concurrent-streams"],
+        grpc_keepalive_min_time=seconds["grpc-keepalive-min-time"],
+        grpc_keepalive_interval=seconds["grpc-keepalive-interval"],
+        grpc_keepalive_timeout=seconds["grpc-keepalive-timeout"],
         quota_backend_bytes=numbers["quota-backend-bytes"],
         reported_version=str(values["reported-version"]),
         log_level=level,

@@ -77,6 +77,7 @@ class LeaseKeeper:
         member.calls["lease/renew"] = self._answer_renew
         member.calls["lease/time-to-live"] = self._answer_time_to_live
         member.on_soft_state.append(lambda _: self._follow_role())
+        self._follow_role()
 
     async def run(self) -> None:
         """Propose the end of leases that have run out; until cancelled."""
@@ -119,7 +120,12 @@ class LeaseKeeper:
         self._require_counting()
         end = self._deadlines.get(lease_id)
         left = -1.0 if end is None else end - self._clock.monotonic()
-        return int(left) if left > 0 and lease_id in self._member.machine.lessor else None
+        lease = self._member.machine.lessor.get(lease_id)
+        return min(int(left), lease.ttl) if left > 0 and lease is not None else None
+
+    def notice_grant(self) -> None:
+        """A lease may have been granted: count from now, not from the next sweep."""
+        self._counting()
 
     def _require_counting(self) -> None:
         if not self._counting():

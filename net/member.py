@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from tercet.core.errors import Corruption
 from tercet.core.machine import Command, Machine
 from tercet.core.raft.types import Role, SoftState
 from tercet.core.rpc_errors import RpcError
+from tercet.core.trace import Header
 from tercet.core.wal import Identity as WalIdentity
 from tercet.core.wire.proto import internal_pb2 as internal
 
@@ -29,10 +31,11 @@ from .config import MemberConfig, cluster_id, member_id
 from .node import Limits, Node
 from .peer_server import PeerServer
 from .peers import Peers, split_url
-from .server.front import Front
+from .server.front import Front, front_limits
 from .server.http import make_http1_handler
 from .server.services import Services, build_methods
 from .storage import Storage
+from .tracing import Tracer
 from .world import Connection, Listener, World
 
 __all__ = ["Running", "run_member"]
@@ -72,17 +75,13 @@ async def run_member(
 
 
 async def _run(world: World, config: MemberConfig, task_status: trio.TaskStatus[Running]) -> None:
-    listeners = _Listeners(world)
-    try:
+    with ExitStack() as resources:
+        listeners = _Listeners(world)
+        resources.callback(world.probe.log, "info", "closed etcd server", name=config.name)
+        resources.callback(listeners.close)
         await listeners.open(config)
-        member = await _Member.open(world, config)
-        try:
-            await member.run(listeners, task_status)
-        finally:
-            member.storage.close()
-            world.probe.log("info", "closed etcd server", name=config.name)
-    finally:
-        listeners.close()
+        member = await _Member.open(world, config, resources)
+        await member.run(listeners, task_status)
 
 
 class _Listeners:
@@ -110,21 +109,19 @@ class _Member:
     """The parts of a member, made but not yet running."""
 
     def __init__(
-        self,
-        world: World,
-        config: MemberConfig,
-        storage: Storage,
-        node: Node,
-        peers: Peers,
-        identity: Identity,
+        self, world: World, config: MemberConfig, node: Node, peers: Peers, identity: Identity
     ) -> None:
         self._world = world
         self._config = config
-        self.storage = storage
         self.node = node
         self._peers = peers
         self._services: Services = build_methods(node, world, config)
-        self._front = Front(world, self._services, make_http1_handler(node, config, self._services))
+        self._front = Front(
+            world,
+            self._services,
+            make_http1_handler(node, config, self._services),
+            limits=front_limits(config),
+        )
         peer_http = make_http1_handler(node, config, None)
 
         async def serve_peer_http(connection: Connection, first: bytes) -> None:
@@ -143,8 +140,8 @@ class _Member:
         self._failed = False
 
     @classmethod
-    async def open(cls, world: World, config: MemberConfig) -> _Member:
-        """Recover the log and build everything on it."""
+    async def open(cls, world: World, config: MemberConfig, resources: ExitStack) -> _Member:
+        """Recover the log and build everything on it; ``resources`` closes what was opened."""
         roster = config.members()
         own_id = member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
         ids = tuple(row[0] for row in roster)
@@ -160,42 +157,41 @@ class _Member:
             WalIdentity(identity.cluster_id, own_id),
             segment_bytes=config.wal_segment_bytes,
         )
-        try:
-            world.probe.log(
-                "info",
-                "recovered the log",
-                entries=len(recovered.entries),
-                term=recovered.hard_state.current_term,
-                fresh=recovered.fresh,
-            )
-            settings = raft.Config(
-                node_id=own_id,
-                voters=ids,
-                election_ticks=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
-                pre_vote=config.pre_vote,
-                seed=config.seed,
-            )
-            peers = Peers(world, identity, {row[0]: row[2] for row in roster})
-            node = Node(
-                world,
-                member_id=own_id,
-                cluster_id=identity.cluster_id,
-                roster=roster,
-                state=raft.restart(settings, recovered.hard_state, recovered.entries),
-                machine=Machine(),
-                storage=storage,
-                outbox=peers,
-                limits=Limits(
-                    max_request_bytes=config.max_request_bytes,
-                    request_timeout=5.0 + 2 * config.election_timeout_ms / 1000,
-                ),
-                tick_seconds=config.heartbeat_interval_ms / 1000,
-                incarnation=_next_incarnation(world, config.data_dir),
-            )
-            return cls(world, config, storage, node, peers, identity)
-        except BaseException:
-            storage.close()
-            raise
+        resources.callback(storage.close)
+        world.probe.log(
+            "info",
+            "recovered the log",
+            entries=len(recovered.entries),
+            term=recovered.hard_state.current_term,
+            fresh=recovered.fresh,
+        )
+        if config.trace_file:
+            names = tuple((row[0], row[1]) for row in roster)
+            tracer = Tracer(world, config.trace_file, Header(program="tercet", members=names))
+            resources.callback(tracer.close)
+            world = tracer.world
+        settings = raft.Config(
+            node_id=own_id,
+            voters=ids,
+            election_ticks=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
+            pre_vote=config.pre_vote,
+            seed=config.seed,
+        )
+        peers = Peers(world, identity, {row[0]: row[2] for row in roster})
+        node = Node(
+            world,
+            member_id=own_id,
+            cluster_id=identity.cluster_id,
+            roster=roster,
+            state=raft.restart(settings, recovered.hard_state, recovered.entries),
+            machine=Machine(),
+            storage=storage,
+            outbox=peers,
+            limits=_limits(config),
+            tick_seconds=config.heartbeat_interval_ms / 1000,
+            incarnation=_next_incarnation(world, config.data_dir),
+        )
+        return cls(world, config, node, peers, identity)
 
     async def run(self, listeners: _Listeners, task_status: trio.TaskStatus[Running]) -> None:
         """Run until cancelled, then stop in order; or until something fails."""
@@ -300,6 +296,13 @@ class _Member:
             leader=f"{soft_state.leader_id:x}",
             term=soft_state.current_term,
         )
+
+
+def _limits(config: MemberConfig) -> Limits:
+    return Limits(
+        max_request_bytes=config.max_request_bytes,
+        request_timeout=5.0 + 2 * config.election_timeout_ms / 1000,
+    )
 
 
 def _next_incarnation(world: World, data_dir: str) -> int:

@@ -75,5 +75,6 @@ DEFINITIONS: Mapping[str, Definition] = {
     "etcd_debugging_lease_renewed_total": _counter("Keep-alives that the leader has answered."),
     "grpc_server_started_total": _counter("Calls begun on the server."),
     "grpc_server_handled_total": _counter("Calls ended on the server, by status code."),
+    "tercet_peer_messages_dropped_total": _counter("Messages dropped because the node was behind."),
     "process_start_time_seconds": _gauge("When the process began, in Unix seconds."),
 }

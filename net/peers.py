@@ -40,7 +40,7 @@ __all__ = ["Peer", "Peers", "split_url"]
 
 CONNECT_SECONDS: Final = 5.0
 HELLO_SECONDS: Final = 5.0
-PING_SECONDS: Final = 0.5
+PING_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 3.0  # heard nothing for so long: dial again
 BACKOFF_FIRST: Final = 0.05
 BACKOFF_LAST: Final = 1.0
@@ -104,8 +104,8 @@ class Peers:
 
     # Sending.
 
-    def send(self, messages: list[Message]) -> None:
-        """Send to each peer what is for it, one write per peer; drop what cannot leave."""
+    def send(self, messages: list[Message]) -> list[Message]:
+        """Send to each peer what is for it, one write per peer; what cannot leave at all is returned."""
         by_peer: dict[int, list[Message]] = {}
         for message in messages:
             to = message.to
@@ -113,10 +113,13 @@ class Peers:
                 by_peer[to].append(message)
             else:
                 by_peer[to] = [message]
+        unsent: list[Message] = []
         for to, batch in by_peer.items():
             peer = self.peers.get(to)
             if peer is None or peer.channel is None or not peer.channel.send(encode_batches(batch)):
-                self._world.probe.count("peer_sent_failures_total", len(batch))
+                self._world.probe.count("etcd_network_peer_sent_failures_total", len(batch), To=f"{to:x}")
+                unsent += batch
+        return unsent
 
     async def call(self, member_id: int, method: str, payload: bytes, timeout: float) -> bytes:
         """Ask another member; its answer within ``timeout`` seconds, or ``RpcError``."""

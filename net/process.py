@@ -7,23 +7,24 @@ Whatever keeps a member from starting is one clear line and status 1.
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import trio
+from prometheus_client import ProcessCollector
 
 from tercet.core.errors import Corruption, Rejected
 
 from .config import MemberConfig
 from .flags import FlagError, Startup, UsageError, help_text, parse
 from .member import Running, run_member
+from .metrics import Metrics
 from .real import real_world
 from .world import World
 
@@ -66,6 +67,9 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
     if config.seed == 0:
         config = replace(config, seed=int.from_bytes(os.urandom(7), "big") | 1)
     world = real_world(config.name, log_level=config.log_level, environment=environment)
+    metrics = getattr(world.probe, "metrics", None)
+    if isinstance(metrics, Metrics):
+        ProcessCollector(registry=metrics.registry)
     for warning in startup.warnings:
         world.probe.log("warn", warning)
     try:
@@ -80,11 +84,8 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
 
 def describe(problem: BaseException) -> str:
     """What is wrong, for a person; never a traceback."""
-    if isinstance(problem, OSError):
-        reason = problem.strerror or str(problem)
-        if problem.errno == errno.EADDRINUSE:
-            reason = "bind: address already in use"
-        return f"{problem.filename}: {reason.lower()}" if problem.filename else reason
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
     return str(problem) or type(problem).__name__
 
 
@@ -109,8 +110,8 @@ async def _serve(world: World, config: MemberConfig) -> int:
     return 0
 
 
-async def _stop_on_signal(signals: object, world: World, scope: trio.CancelScope) -> None:
-    async for number in signals:  # type: ignore[attr-defined]
+async def _stop_on_signal(signals: AsyncIterator[int], world: World, scope: trio.CancelScope) -> None:
+    async for number in signals:
         world.probe.log("info", "received signal; shutting down", signal=signal.Signals(number).name)
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(again, signal.SIG_DFL)  # a second signal does not ask

@@ -1,9 +1,9 @@
 """Recording a trace of a running member, through its own disk port.
 
 ``Tracer`` gives a world whose probe has a ``step`` hook; the node calls it for every step of its core.
-Records gather in memory and are written (not synced) when there are many, and at every tick of the core, so
-that a killed member leaves all but the last tenth of a second. A disk that refuses ends the trace, never
-the member.
+Records are written (not synced) at once when they are few; in a burst they gather in memory for some
+milliseconds, so a killed member leaves all but the end of a burst. A disk that refuses ends the trace,
+never the member.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .world import Probe, World
 __all__ = ["Tracer"]
 
 _FLUSH_BYTES = 256 << 10
+_FLUSH_NS = 5_000_000
 
 
 class _TracedProbe:
@@ -76,6 +77,7 @@ class Tracer:
         self._encoder = TraceEncoder()
         self._parts = [self._encoder.begin(header)]
         self._waiting = 0
+        self._flushed_ns = 0
         self._offset = 0
         self._ended = False
         self.flush()
@@ -88,7 +90,9 @@ class Tracer:
         data = self._encoder.record(time_ns, event, effects, state)  # type: ignore[arg-type]
         self._parts.append(data)
         self._waiting += len(data)
-        if self._waiting > _FLUSH_BYTES or type(event) is Tick:
+        quiet = not 0 <= time_ns - self._flushed_ns < _FLUSH_NS
+        if quiet or self._waiting > _FLUSH_BYTES or type(event) is Tick:
+            self._flushed_ns = time_ns
             self.flush()
 
     def flush(self) -> None:

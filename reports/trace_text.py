@@ -6,6 +6,7 @@ their names, refusals with the sentence and the section of the paper that ``core
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 
@@ -75,6 +76,7 @@ def proposal_label(data: bytes) -> str:
     return f"{len(data)} bytes"
 
 
+_LABELS = {Command.MEMBER_ATTRIBUTES: "member", Command.CLUSTER_VERSION: "version"}
 _COMMANDS = frozenset(int(command) for command in Command)
 
 
@@ -90,7 +92,7 @@ def _command_label(command: Command, body: bytes) -> str:
             return f"txn {len(request.compare)}?{len(request.success)}:{len(request.failure)}"
     except DecodeError:
         pass
-    return command.name.lower().replace("_", " ")
+    return _LABELS.get(command, command.name.lower().replace("_", " "))
 
 
 def _short(data: bytes, most: int = 12) -> str:
@@ -109,10 +111,11 @@ def _rule(rule: str) -> str:
     return known.sentence[0].lower() + known.sentence[1:].rstrip(".") if known else rule
 
 
-def refusal_text(refusal: Refusal) -> str:
-    """A refusal as a sentence with its section of the paper."""
+def refusal_text(refusal: Refusal, name: Name) -> str:
+    """A refusal as a sentence with its section of the paper; member ids in it become names."""
     known = RULES.get(refusal.rule)
-    detail = f" ({refusal.detail})" if refusal.detail else ""
+    detail = re.sub(r"\b\d{9,}\b", lambda found: name(int(found.group())), refusal.detail)
+    detail = f" ({detail})" if detail else ""
     return f"{known.sentence}{detail} [Raft {known.source}]" if known else f"{refusal.rule}{detail}"
 
 
@@ -130,8 +133,9 @@ def message_text(message: Message) -> str:
             return f"{kind} granted" if message.vote_granted else f"no {kind}: {_rule(message.refusal)}"
         case AppendRequest():
             after = f"after {message.prev_log_index} of term {message.prev_log_term}"
-            what = f"append {_entries(message.entries)} {after}" if message.entries else f"do you agree {after}?"
-            return f"{what}; committed is {message.leader_commit}"
+            if not message.entries:
+                return f"do we agree up to {after[6:]}? Committed is {message.leader_commit}"
+            return f"append {_entries(message.entries)} {after}; committed is {message.leader_commit}"
         case AppendReply():
             if message.success:
                 return f"my log agrees up to {message.match_index}"
@@ -169,7 +173,9 @@ def event_text(event: Event, name: Name) -> str:
             return f"applied up to {index}"
 
 
-def consequences(effects: Effects, name: Name, before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+def consequences(
+    effects: Effects, name: Name, before: Mapping[str, int], after: Mapping[str, int]
+) -> list[str]:
     """What came of a step: sentences about role, vote, log, commit, reads and refusals.
 
     Args:
@@ -202,5 +208,5 @@ def consequences(effects: Effects, name: Name, before: Mapping[str, int], after:
         found.append(f"gives up {len(effects.dropped_reads)} read(s)")
     if effects.dropped:
         found.append(f"drops {len(effects.dropped)} proposal(s)")
-    found += [refusal_text(refusal) for refusal in effects.refusals]
+    found += [refusal_text(refusal, name) for refusal in effects.refusals]
     return found

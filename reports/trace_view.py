@@ -9,6 +9,7 @@ when the trace ended. Messages that had to wait for the disk leave when the node
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import msgspec
@@ -21,7 +22,7 @@ from .trace_text import consequences, entry_label, event_text, message_text
 
 __all__ = ["Flight", "StepView", "View", "view_of"]
 
-QUIET, CHATTER, NEWS = 0, 1, 2
+QUIET, CHATTER, NEWS, MILESTONE = 0, 1, 2, 3
 
 
 class Flight(msgspec.Struct, frozen=True):
@@ -41,12 +42,13 @@ class StepView(msgspec.Struct, frozen=True, omit_defaults=True):
     time_ns: int
     node: int  # position in the list of nodes; -1: no node in particular
     kind: str  # tick, receive, propose, read, persisted, applied, start, or a note's kind
-    weight: int  # 0 nothing visible, 1 messages only, 2 something changed
+    weight: int  # 0 nothing visible, 1 messages only, 2 something changed, 3 role, term, fault or life
     title: str
     details: tuple[str, ...] = ()
     change: dict[str, object] = {}
     flight: int = -1  # the message received
     mismatch: str = ""
+    downs: tuple[int, ...] = ()  # nodes that went down
 
 
 class View(msgspec.Struct, frozen=True):
@@ -104,19 +106,21 @@ class _Walk:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.ids = trace.nodes
+        self.ids = sorted(trace.nodes, key=lambda node: _natural(trace.name_of(node)))
         self.nodes = {node: _Node(place) for place, node in enumerate(self.ids)}
         self.steps: list[StepView] = []
         self.flights: list[Flight] = []
         self.under_way: dict[bytes, deque[int]] = {}
         self.verification = verify(trace.records)
         self.mismatches = {found.position: found for found in self.verification.mismatches}
+        self.falls = _falls(trace)
+        self.faults: dict[str, None] = {}
 
     def view(self, title: str) -> View:
         for position, record in enumerate(self.trace.records):
             match record:
                 case Note():
-                    self.steps.append(self._note(record))
+                    self.steps.append(self._note(position, record))
                 case Start():
                     self.steps.append(self._start(position, record))
                 case Step():
@@ -147,15 +151,18 @@ class _Walk:
             rows.append(("comment", header.comment))
         return tuple(rows)
 
-    def _note(self, record: Note) -> StepView:
-        node = self.nodes.get(record.node)
-        change: dict[str, object] = {}
-        if record.kind == "crash" and node is not None:
+    def _note(self, position: int, record: Note) -> StepView:
+        fallen = [self.nodes[node] for node in self.falls.get(position, ())]
+        for node in fallen:
             node.up = False
             node.held.clear()
-            change = {"up": False}
-        place = -1 if node is None else node.place
-        return StepView(record.time_ns, place, record.kind, NEWS, record.text, change=change)
+        downs = tuple(node.place for node in fallen)
+        over = record.kind == "heal" and record.text in self.faults
+        self.faults[record.text] = None
+        title = f"over: {record.text}" if over else record.text
+        weight = NEWS if record.kind == "client" else MILESTONE
+        place = self._place(record.node) if record.node or len(downs) != 1 else downs[0]
+        return StepView(record.time_ns, place, record.kind, weight, title, downs=downs)
 
     def _start(self, position: int, record: Start) -> StepView:
         node = self.nodes[record.node]
@@ -173,14 +180,15 @@ class _Walk:
         }  # fmt: skip
         node.last_index = len(record.entries)
         change: dict[str, object] = {"up": True, **node.known, "cut": 0}
-        change["vote"] = self._place(hard.voted_for)
+        change["vote"], change["leader"] = self._place(hard.voted_for), -1
         change["add"] = [(entry.term, entry_label(entry)) for entry in record.entries]
         self._clock(node, change)
         held = f"its disk holds {len(record.entries)} entries" if record.entries else "its disk is empty"
+        details = (f"{held}, term {hard.current_term}",)
+        mismatch = self._mismatch(position)
         return StepView(
-            record.time_ns, node.place, "start", NEWS, "starts", (f"{held}, term {hard.current_term}",), change,
-            mismatch=self._mismatch(position),
-        )  # fmt: skip
+            record.time_ns, node.place, "start", MILESTONE, "starts", details, change, mismatch=mismatch
+        )
 
     def _step(self, position: int, record: Step) -> StepView:
         node = self.nodes[record.node]
@@ -199,8 +207,13 @@ class _Walk:
         self._clock(node, change)
         return StepView(
             record.time_ns, node.place, type(event).__name__.lower(), weight,
-            event_text(event, self.trace.name_of), tuple(lines), change, flight, self._mismatch(position),
+            self._headline(record, change), tuple(lines), change, flight, self._mismatch(position),
         )  # fmt: skip
+
+    def _headline(self, record: Step, change: dict[str, object]) -> str:
+        if isinstance(record.event, Tick) and change.get("role") in (Role.PRE_CANDIDATE, Role.CANDIDATE):
+            return "its election clock runs out"
+        return event_text(record.event, self.trace.name_of)
 
     def _advance(self, node: _Node, position: int, record: Step) -> None:
         if position in self.mismatches or not node.synced or node.state is None:
@@ -268,6 +281,8 @@ class _Walk:
         return len(leaving)
 
     def _weight(self, record: Step, change: dict[str, object], sent: int, lines: list[str]) -> int:
+        if change.keys() & {"role", "term", "leader", "up"}:
+            return MILESTONE
         if lines or change.keys() - {"clock", "applied"}:
             return NEWS
         if isinstance(record.event, Tick) and not sent:
@@ -284,6 +299,37 @@ _KINDS = {
     "HeartbeatRequest": "beat", "HeartbeatReply": "beat+", "ProposeRequest": "propose",
     "ReadIndexRequest": "read", "ReadIndexReply": "read+",
 }  # fmt: skip
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders n2 before n10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _falls(trace: Trace) -> dict[int, list[int]]:
+    """Which nodes went down by which note: the one that names them (or all) after their last record."""
+    found: dict[int, list[int]] = {}
+    latest: dict[int, int] = {}  # the first note about a node since its last record
+    lives: dict[int, None] = {}
+    for position, record in enumerate(trace.records):
+        if isinstance(record, Note):
+            words = re.split(r"[\s,]+", record.text)
+            for node in trace.nodes:
+                about = record.node == node or trace.name_of(node) in words or words[0].endswith("-all")
+                if about and record.kind in ("crash", "fault"):
+                    latest.setdefault(node, position)
+            continue
+        fall = latest.pop(record.node, None)
+        if isinstance(record, Start):
+            if fall is not None and record.node in lives:
+                found.setdefault(fall, []).append(record.node)
+            lives[record.node] = None
+    for node, position in sorted(latest.items()):  # down for good
+        note = trace.records[position]
+        if isinstance(note, Note) and note.kind == "crash":
+            found.setdefault(position, []).append(node)
+    return found
+
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -1,9 +1,9 @@
 """Name every escape from the simulated world to the real machine.
 
 Two nets. An audit hook (``sys.addaudithook``: it cannot be removed, so there is one for the process and it
-sleeps outside runs) sees files, sockets, processes, threads and sleeps. What raises no audit event, that
-is reading clocks, ``os.urandom`` and handing work to Trio's cached threads, is replaced by a function that
-refuses, for the length of a run.
+sleeps outside runs) sees files, sockets, processes and sleeps. What raises no audit event, that is reading
+clocks, ``os.urandom``, starting threads and handing work to Trio's cached ones, is replaced by a function
+that refuses, for the length of a run.
 
 An escape raises ``Escape`` where it happens and is also remembered, so a program that swallows the error
 still fails its run. Allowed, because they cannot change what a run does: the import system reading modules,
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ import trio
 __all__ = ["Escape", "guard", "harness"]
 
 _FORBIDDEN = (
-    "open", "os.", "socket.", "subprocess.", "_thread.", "time.sleep", "fcntl.", "mmap.", "tempfile.",
+    "open", "os.", "socket.", "subprocess.", "time.sleep", "fcntl.", "mmap.", "tempfile.",
     "shutil.", "urllib.", "sqlite3.", "signal.", "pty.", "ftplib.", "http.client", "smtplib.", "ssl.",
 )  # fmt: skip
 _HARMLESS = frozenset({"os.putenv", "os.unsetenv", "os.add_dll_directory"})
@@ -88,6 +89,8 @@ def _patches(entropy: Callable[[int], bytes] | None) -> list[tuple[Any, str, Any
     ]
     urandom = entropy or _refuser("os.urandom", os.urandom)
     rows += [(os, "urandom", urandom), (random, "_urandom", urandom)]
+    start = threading.Thread.start
+    rows.append((threading.Thread, "start", _refuser("threading.Thread.start", start)))
     rows.append((trio.to_thread, "run_sync", _refuser("trio.to_thread.run_sync", trio.to_thread.run_sync)))
     return rows
 

@@ -22,6 +22,9 @@ __all__ = ["Band", "Chaos"]
 
 _MS = 1_000_000
 
+#: Crashes that wait for their moment.
+ARMED = frozenset({"crash-at-disk", "crash-at-network", "crash-at-point", "crash-in-sync"})
+
 Mend: TypeAlias = Callable[[], None]
 Breaker: TypeAlias = Callable[["Chaos", Fault, tuple[str, ...]], Mend | None]
 
@@ -104,7 +107,7 @@ class Chaos:
 
     def note_fired(self, fault: Fault, targets: tuple[str, ...]) -> Band:
         band = Band(fault.kind, targets, self.sim.now, amount=fault.amount)
-        if fault.kind not in ("crash-at-disk", "crash-at-network"):  # those fire when they crash
+        if fault.kind not in ARMED:  # those fire when they crash
             self._count(band)
         return band
 
@@ -328,12 +331,32 @@ def _crash_at_network(chaos: Chaos, fault: Fault, targets: tuple[str, ...]) -> M
     return lambda: chaos.disarm(targets[0])
 
 
+def _crash_in_sync(chaos: Chaos, fault: Fault, targets: tuple[str, ...]) -> Mend:
+    chaos.arm(fault, targets[0], "sync")
+    return lambda: chaos.disarm(targets[0])
+
+
+def _crash_at_point(chaos: Chaos, fault: Fault, targets: tuple[str, ...]) -> Mend:
+    chaos.arm(fault, targets[0], "point")
+    return lambda: chaos.disarm(targets[0])
+
+
 def _pause(chaos: Chaos, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
     name = targets[0]
     if chaos.sim.host(name).paused or not chaos.sim.running(name):
         return None
     chaos.sim.pause(name)
     return lambda: chaos.sim.resume(name)
+
+
+def _slow_cpu(chaos: Chaos, fault: Fault, targets: tuple[str, ...]) -> Mend:
+    host = chaos.sim.host(targets[0])
+    host.step_ns = max(1, fault.amount) * 1000
+
+    def mend() -> None:
+        host.step_ns = 0
+
+    return mend
 
 
 def _clock_rate(chaos: Chaos, fault: Fault, targets: tuple[str, ...]) -> Mend:
@@ -439,8 +462,11 @@ BREAKERS: Mapping[str, Breaker] = MappingProxyType({
     "power-cut": _power_cut,
     "power-cut-all": _power_cut_all,
     "crash-at-disk": _crash_at_disk,
+    "crash-in-sync": _crash_in_sync,
+    "crash-at-point": _crash_at_point,
     "crash-at-network": _crash_at_network,
     "pause": _pause,
+    "slow-cpu": _slow_cpu,
     "clock-rate": _clock_rate,
     "clock-skew": _clock_skew,
     "clock-jump": _clock_skew,

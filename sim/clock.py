@@ -39,6 +39,7 @@ class HostClock:
 
     def __init__(self, engine: Engine, host: Host) -> None:
         self._engine = engine
+        self._host = host
         self._true = 0
         self._local = 1_000_000_000 * (host.index + 1)  # readings of two hosts never mean the same
         self._rate_ppm = _MILLION
@@ -50,10 +51,15 @@ class HostClock:
         """Millionths of true speed; 1,000,000 is right."""
         return self._rate_ppm
 
+    def _now(self) -> int:
+        """True time as the program sees it: the end of the call that blocks it, if one does."""
+        now, stalled = self._engine.now, self._host.stalled_until
+        return stalled if stalled > now else now
+
     def monotonic_ns(self) -> int:
         if self._rate_ppm == _MILLION:
-            return self._local + self._engine.now - self._true
-        return self._local + (self._engine.now - self._true) * self._rate_ppm // _MILLION
+            return self._local + self._now() - self._true
+        return self._local + (self._now() - self._true) * self._rate_ppm // _MILLION
 
     def wall_ns(self) -> int:
         return self.monotonic_ns() + self._offset
@@ -62,7 +68,7 @@ class HostClock:
         """Run at ``rate_ppm`` > 0 from now on; pending timers follow."""
         if rate_ppm <= 0:
             raise ValueError(f"need rate_ppm > 0, got {rate_ppm}")
-        self._local, self._true = self.monotonic_ns(), self._engine.now
+        self._local, self._true = self.monotonic_ns(), self._now()
         self._rate_ppm = rate_ppm
         for timer in self._timers:
             self._schedule(timer)
@@ -73,14 +79,14 @@ class HostClock:
 
     def advance(self, nanoseconds: int) -> None:
         """Move both clocks forward, as when the machine was suspended: timers become due."""
-        self._local, self._true = self.monotonic_ns() + max(0, nanoseconds), self._engine.now
+        self._local, self._true = self.monotonic_ns() + max(0, nanoseconds), self._now()
         for timer in self._timers:
             self._schedule(timer)
 
     def correct(self) -> None:
         """What a time service does in the end: right rate, right wall clock."""
         self.set_rate(_MILLION)
-        self._offset = _EPOCH + self._engine.now - self.monotonic_ns()
+        self._offset = _EPOCH + self._now() - self.monotonic_ns()
 
     def start_timer(self, nanoseconds: int, target: _Fires) -> _Timer:
         timer = _Timer(self.monotonic_ns() + nanoseconds, target)
@@ -96,7 +102,7 @@ class HostClock:
         left = timer.deadline - self.monotonic_ns()
         if self._rate_ppm != _MILLION:
             left = -(-left * _MILLION // self._rate_ppm)
-        timer.when = self._engine.now + max(0, left)
+        timer.when = self._now() + max(0, left)
         self._engine.at(timer.when, self._fire, timer)
 
     def _fire(self, timer: _Timer) -> bool:
@@ -134,7 +140,7 @@ class _TimeoutContext:
 
     def fire(self) -> bool:
         host = self._process.host
-        if host.paused:
+        if host.blocked:
             host.hold(self)
             return False
         self._scope.cancel()

@@ -43,7 +43,7 @@ class Pipe:
 
     __slots__ = (
         "back", "blocked", "blocked_since", "buffer", "buffered", "dead", "engine", "eof", "flight", "last",
-        "link", "outstanding", "reader", "receiver", "rto", "sender", "starved", "writer",
+        "link", "orphaned", "outstanding", "reader", "receiver", "rto", "sender", "starved", "writer",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, link: Link, back: Link, sender: Endpoint, receiver: Endpoint) -> None:
@@ -60,6 +60,7 @@ class Pipe:
         self.blocked_since = 0
         self.rto = RTO_MIN
         self.dead = False
+        self.orphaned = False
         self.buffer: deque[bytes] = deque()
         self.buffered = 0
         self.eof = False
@@ -68,7 +69,7 @@ class Pipe:
 
     def send(self, data: bytes, fin: bool = False) -> None:
         engine = self.engine
-        now = engine.now
+        now = max(engine.now, self.link.source.stalled_until)
         flight = self.flight
         self.outstanding += len(data)
         if flight and not fin and flight[-1].sent == now and not flight[-1].fin:
@@ -104,6 +105,15 @@ class Pipe:
         self.dead = True
         self.flight.clear()
 
+    def orphan(self) -> None:
+        """The sender has lost its power: what is on the wire arrives, nothing is ever sent again."""
+        now = self.engine.now
+        while self.flight and self.flight[-1].sent > now:
+            self.flight.pop()
+        self.orphaned = True
+        if self.blocked:
+            self.kill()
+
     # -- events -----------------------------------------------------------------------------------
 
     def _arrive(self, _: object) -> bool:
@@ -115,6 +125,9 @@ class Pipe:
             link.wait_for_release(self)
             return False
         if link.cut or not link.target.up:
+            if self.orphaned:
+                self.kill()
+                return False
             self.blocked = True
             self.blocked_since = self.engine.now
             self.rto = RTO_MIN
@@ -296,7 +309,7 @@ class Endpoint:
         if self._error:
             return
         if silent:
-            self._out.kill()
+            self._out.orphan()
         elif reset:
             self._out.kill()
             self.reset_peer()

@@ -115,14 +115,25 @@ class SimDisk:
     async def sync(self, inode: Inode, process: Process) -> None:
         """Wait for a sync's latency, then make durable what was written before the call."""
         job = _Sync(self, inode, process)
-        self.engine.after(self.sync_delay(), job.complete)
+        self._schedule(job, self.engine.now + self.sync_delay())
         while not job.finished:
             await job.waiter.wait()
         self.check_error()
 
-    def sync_at_once(self, inode: Inode) -> None:
+    def sync_in_place(self, inode: Inode, process: Process) -> None:
+        """A sync that blocks the program's loop: durable when its latency has passed, like any other."""
         self.check_error()
-        self._complete(inode, inode.written)
+        self.host.stall(self.sync_delay())
+        self._schedule(_Sync(self, inode, process), self.host.stalled_until)
+
+    def _schedule(self, job: _Sync, when: int) -> None:
+        if self.host.is_due("sync"):  # the worst moment: whoever did not wait has been heard by now
+            self.engine.at(when - 1, self._crash_in_sync, self._power)
+        self.engine.at(when, job.complete)
+
+    def _crash_in_sync(self, power: int) -> None:
+        if power == self._power:
+            self.host.crash_at("sync")
 
     def _complete(self, inode: Inode, mark: int) -> None:
         self.syncs += 1
@@ -222,7 +233,7 @@ class _File:
 
     def sync_now(self) -> None:
         self._operation()
-        self._disk.sync_at_once(self._inode)
+        self._disk.sync_in_place(self._inode, self._process)
 
     async def persist(self, offset: int, data: bytes) -> None:
         self.write_at(offset, data)

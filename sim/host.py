@@ -5,7 +5,8 @@ A ``Process`` is one incarnation of a program on it. Every handle that a program
 listeners, timers) knows its process, and does nothing for it once it is dead but raise ``ProcessDied``; so
 nothing that a dying program does in its last ``finally`` blocks can touch the world.
 
-A paused host keeps what its kernel received, but the wake-ups of its tasks wait until it resumes.
+A paused host keeps what its kernel received, but the wake-ups of its tasks wait until it resumes. The same
+happens for a moment when a program blocks its own loop, as with a sync in place.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class Host:
         self.address = f"10.0.{(index + 1) >> 8}.{(index + 1) & 255}"
         self.up = True  # False: powered off, answers nothing
         self.paused = False
+        self.stalled_until = 0  # virtual ns: something blocks the program's loop till then
+        self.blocked = False  # paused or stalled: wake-ups wait
+        self.step_ns = 0  # a throttled CPU: every wake-up of a task takes so long
         self.refuses = False  # connection attempts are answered with a reset
         self.process: Process | None = None
         self.incarnations = 0
@@ -68,29 +72,55 @@ class Host:
         self.disk_operations = 0
         self.network_operations = 0
         self.points: dict[str, int] = {}
-        self._held: list[Held] = []
+        self._held: dict[Held, None] = {}
         #: Called when an armed crash point is reached; kills the present process.
         self.on_crash_point: Callable[[Host, str], None] | None = None
         self._armed: dict[str, int] = {}
 
     def hold(self, waiter: Held) -> None:
-        self._held.append(waiter)
+        """Fire ``waiter`` when the host is not blocked any more; once, however often it was held."""
+        self._held[waiter] = None
 
     def pause(self) -> None:
-        self.paused = True
+        self.paused = self.blocked = True
 
     def resume(self) -> None:
         """Fire everything that came meanwhile, in order."""
         self.paused = False
-        held, self._held = self._held, []
-        for waiter in held:
-            waiter.fire()
+        self._unblock(None)
+
+    def stall(self, nanoseconds: int) -> None:
+        """The running task blocks the program's loop for so long: what it does from now on happens after.
+
+        Virtual time cannot pass inside a call, so the host is ahead of it until then: its clock shows the
+        end of the stall, and what it sends leaves then.
+        """
+        self.blocked = True
+        self.stalled_until = max(self.engine.now, self.stalled_until) + nanoseconds
+        self.engine.at(self.stalled_until, self._unblock)
+
+    def _unblock(self, _: object) -> bool:
+        if self.paused or self.stalled_until > self.engine.now:
+            return False
+        self.blocked = False
+        held, self._held = self._held, {}
+        woke = False
+        for waiter in held:  # one that stalls the host again sends the rest back to wait
+            woke = waiter.fire() or woke
+        return woke
 
     def forget_held(self) -> None:
+        """Nobody waits any more: the program is dead."""
         self._held.clear()
+        self.paused = self.blocked = False
+        self.stalled_until = 0
 
     def arm(self, operation: str, count: int) -> None:
-        """Crash at the ``count``-th (from 1, from now on) ``disk`` or ``network`` operation or point name."""
+        """Crash at the ``count``-th (from 1, from now on) operation.
+
+        ``disk`` or ``network``: before it takes effect; ``sync``: just before it completes; ``point``: at
+        any named point of the program, or at that name only.
+        """
         self._armed[operation] = count
 
     def disarm(self) -> None:
@@ -98,13 +128,20 @@ class Host:
 
     def reached(self, operation: str) -> None:
         """Count one operation; the armed crash happens before it takes effect."""
-        left = self._armed.get(operation)
-        if left is None:
-            return
+        if self.is_due(operation):
+            self.crash_at(operation)
+
+    def is_due(self, operation: str) -> bool:
+        """Count one operation; True when it is the one that a crash was armed for."""
+        left = self._armed.get(operation, 0)
         if left > 1:
             self._armed[operation] = left - 1
-            return
-        del self._armed[operation]
+        elif left == 1:
+            del self._armed[operation]
+        return left == 1
+
+    def crash_at(self, operation: str) -> None:
+        """The armed crash happens now."""
         if self.on_crash_point is not None:
             self.on_crash_point(self, operation)
 
@@ -164,12 +201,11 @@ class Process:
 class Waiter:
     """One place where a task of a process waits for the world. Wake-ups may be spurious: wait in a loop."""
 
-    __slots__ = ("_held", "_process", "_task")
+    __slots__ = ("_process", "_task")
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._task: trio.lowlevel.Task | None = None
-        self._held = False
 
     async def wait(self) -> None:
         """Sleep until ``fire``; to be cancelled freely. Raises ``ProcessDied`` when the process dies."""
@@ -186,12 +222,12 @@ class Waiter:
         task = self._task
         if task is None:
             return False
-        if self._process.host.paused:
-            if not self._held:
-                self._held = True
-                self._process.host.hold(self)
+        host = self._process.host
+        if host.blocked:
+            host.hold(self)
             return False
-        self._held = False
+        if host.step_ns:
+            host.stall(host.step_ns)
         self._task = None
         trio.lowlevel.reschedule(task)
         return True

@@ -70,9 +70,7 @@ class Invariants:
         if after.commit_index != before.commit_index:
             self._check_commit(node_id, before.commit_index, after)
         if after.commit_index > after.log.last_index:
-            raise Violation(
-                "commit beyond log", f"node {node_id} committed {after.commit_index} of {after.log.last_index}"
-            )
+            raise _beyond_log(node_id, after)
 
     def read_asked(self, node_id: int, context: int) -> None:
         """A client of ``node_id`` asks now; ``context`` is unique in the whole run."""
@@ -105,10 +103,8 @@ class Invariants:
             mine = (previous, entry.data)
             theirs = known.setdefault((entry.index, entry.term), mine)
             if theirs is not mine and theirs != mine:
-                raise Violation(
-                    "log matching",
-                    f"node {node_id} holds {mine} at index {entry.index} of term {entry.term}, another {theirs}",
-                )
+                place = f"index {entry.index} of term {entry.term}"
+                raise Violation("log matching", f"node {node_id} holds {mine} at {place}, another {theirs}")
             previous = entry.term
 
     def _check_elected(self, node_id: int, after: RaftState) -> None:
@@ -130,7 +126,7 @@ class Invariants:
         if commit < old_commit:
             raise Violation("commit index", f"node {node_id} fell from {old_commit} to {commit}")
         if commit > after.log.last_index:
-            raise Violation("commit beyond log", f"node {node_id} committed {commit} of {after.log.last_index}")
+            raise _beyond_log(node_id, after)
         committed = self.committed
         for entry in after.log.entries(old_commit + 1, commit):
             if entry.index > len(committed):
@@ -143,3 +139,8 @@ class Invariants:
                     "state machine safety",
                     f"node {node_id} commits {entry} where another committed {other}",
                 )
+
+
+def _beyond_log(node_id: int, state: RaftState) -> Violation:
+    story = f"node {node_id} committed {state.commit_index} of {state.log.last_index} entries"
+    return Violation("commit beyond log", story)

@@ -77,7 +77,7 @@ class Link:
 
     def arrival(self, size: int) -> int:
         """When ``size`` bytes sent now arrive, in virtual ns."""
-        now = self._engine.now
+        now = max(self._engine.now, self.source.stalled_until)
         when = now + self.delay()
         if self.bytes_per_second:
             start = max(now, self.free_at)

@@ -52,5 +52,6 @@ class SimProbe:
         host = process.host
         host.points[name] = host.points.get(name, 0) + 1
         if host._armed:
+            host.reached("point")
             host.reached(name)
         process.check()

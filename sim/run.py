@@ -26,9 +26,12 @@ from tercet.net.client import Client
 from tercet.net.config import member_id
 from tercet.net.world import World
 
+from .audit import Escape
 from .chaos import Band, Chaos
 from .cluster import Cluster, StepListener, member_names
+from .engine import Livelock, SimulationStuck
 from .faults import KINDS, Schedule, draw_schedule
+from .invariants import Invariants, Violation
 from .world import SimWorld, StepRecorder
 
 __all__ = ["Experiment", "Result", "Setting", "run_simulation"]
@@ -112,7 +115,7 @@ def run_simulation(
     trace: Callable[[bytes], None] | None = None,
     full_log: bool = False,
 ) -> Result:
-    """Run one simulation; a function of its arguments.
+    """Run one simulation; a function of its arguments. Raft's figure 3 is watched at every step.
 
     Args:
         seed: of everything that is drawn.
@@ -123,8 +126,9 @@ def run_simulation(
         trace: gets the bytes of a trace (``core.trace``) as they come.
     """
     sim = SimWorld(seed, full_log=full_log)
+    watch = _Invariants()
     recording = None if trace is None else _Recording(sim, member_names(nodes), trace)
-    cluster = Cluster(sim, nodes, listeners=listeners, recorder=recording)
+    cluster = Cluster(sim, nodes, listeners=(watch, *listeners), recorder=recording)
     plan = draw_schedule(seed, cluster.names, seconds, kinds) if schedule is None else schedule
     run = _Run(sim, cluster, experiment, plan, seconds, clients)
     if recording is not None:
@@ -133,8 +137,9 @@ def run_simulation(
     started = time.process_time()
     try:
         sim.run(run.main)
-    except AssertionError as error:
-        run.problems.append(f"assertion: {error}")
+    except (Escape, Livelock, SimulationStuck) as error:
+        run.problems.append(f"{type(error).__name__}: {error}")
+    run.problems[:0] = watch.violations
     return Result(
         seed=seed,
         nodes=nodes,
@@ -148,6 +153,26 @@ def run_simulation(
         schedule=plan,
         bands=run.chaos.bands,
     )
+
+
+class _Invariants:
+    """Watches the members' cores for breaches of Raft's figure 3; the first one counts."""
+
+    def __init__(self) -> None:
+        self.violations: list[str] = []
+        self._invariants = Invariants()
+
+    def __call__(self, name: str, event: object, effects: object, state: RaftState) -> None:
+        if self.violations:
+            return
+        try:
+            if event is None:
+                self._invariants.restarted(state.config.node_id, state)
+            else:
+                assert isinstance(effects, Effects)
+                self._invariants.observe(state.config.node_id, state, effects)
+        except Violation as violation:
+            self.violations.append(f"invariant broken on {name}: {violation}")
 
 
 class _Recording:

@@ -215,7 +215,6 @@ class SimWorld:
             host.disk.power_cut(mode)
         self.engine.note(_NOTE_LIFE, host.index, 1 + power)
         host.disarm()
-        host.paused = False
         host.forget_held()
         if process is not None:
             process.die()

@@ -14,7 +14,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("core", "jepsen_like", "net", "reports", "sim")
 #: Files of net that run as a process of their own or implement the real ports.
-NOT_DRIVERS = {"net/real.py", "net/cluster.py", "net/process.py", "net/flags.py", "net/log.py"}
+NOT_DRIVERS = {
+    "net/real.py",
+    "net/real_disk.py",
+    "net/cluster.py",
+    "net/process.py",
+    "net/flags.py",
+    "net/log.py",
+}
 #: Modules a driver must reach through its World.
 FORBIDDEN_MODULES = {
     "asyncio", "datetime", "os", "secrets", "socket", "subprocess", "threading", "time", "uuid",

@@ -50,15 +50,16 @@ class Deadlines:
 
     def due(self, now: float, limit: int) -> list[int]:
         """At most ``limit`` leases whose end is not after ``now``, earliest first; they stay kept."""
-        found: list[tuple[float, int]] = []
+        found: dict[int, float] = {}  # setting the same end twice has left two equal entries
         while len(found) < limit:
             self._settle()
             if not self._heap or self._heap[0][0] > now:
                 break
-            found.append(heappop(self._heap))
-        for row in found:
-            heappush(self._heap, row)
-        return [lease_id for _, lease_id in found]
+            end, lease_id = heappop(self._heap)
+            found[lease_id] = end
+        for lease_id, end in found.items():
+            heappush(self._heap, (end, lease_id))
+        return list(found)
 
     def _settle(self) -> None:
         heap, ends = self._heap, self._ends

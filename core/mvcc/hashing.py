@@ -49,7 +49,7 @@ def _counted(store: Store, revision: int) -> list[Record]:
         if record.mod_revision > store.compacted:
             if record.mod_revision <= revision:
                 recent.append(record)
-        elif record.version:
+        elif store.at(record.key, store.compacted) is record:
             old.append(record)
     if store.count(b"", None, revision):
         old = [record for record in old if store.at(record.key, revision) is record]

@@ -39,7 +39,10 @@ class Store:
     """Every key at every revision since the last compaction. Mutable; only ``advance``, ``compact`` and
     ``scrub`` change it."""
 
-    __slots__ = ("_dead", "_histories", "_live", "_log", "_log_first", "compacted", "data_bytes", "revision")
+    __slots__ = (
+        "_dead", "_histories", "_live", "_log", "_log_first", "_log_stale", "compacted", "data_bytes",
+        "revision",
+    )
 
     def __init__(self) -> None:
         self.revision = 1
@@ -50,6 +53,7 @@ class Store:
         self._dead: SortedList[bytes] = SortedList()
         self._log: list[Delta] = []
         self._log_first = 2  # the revision of _log[0]
+        self._log_stale = 0  # so many entries at its front have been forgotten
 
     # ---- reading
 
@@ -107,13 +111,9 @@ class Store:
     def records(self) -> Iterator[Record]:
         """Every record that a read at or after the compaction, or a watch from it, can see: by key, then
         by age. Does not depend on how far ``scrub`` has come."""
-        compacted = self.compacted
         for key in sorted(self._histories):
             history = self._histories[key]
-            first = max(0, bisect_right(history, compacted, key=_by_revision) - 1)
-            if not history[first].version and history[first].mod_revision < compacted:
-                first += 1
-            yield from history[first:]
+            yield from history[_first_kept(history, self.compacted) :]
 
     def events_since(
         self, revision: int, start: bytes, end: bytes | None, limit: int
@@ -128,9 +128,11 @@ class Store:
         Returns:
             The matching events in order, and the revision to go on from; ``self.revision + 1`` at the end.
         """
+        if end == start + b"\0":
+            return self._events_of_key(revision, start, limit)
         found: list[Event] = []
         seen = 0
-        place = max(revision, self._log_first) - self._log_first
+        place = max(revision - self._log_first, self._log_stale)
         log = self._log
         while place < len(log) and (seen < limit or not seen):
             delta = log[place]
@@ -141,6 +143,20 @@ class Store:
                 if start <= key and (end is None or key < end):
                     found.append(event)
         return found, self._log_first + place
+
+    def _events_of_key(self, revision: int, key: bytes, limit: int) -> tuple[list[Event], int]:
+        """As ``events_since`` for one key, by its history: the length of the log does not matter."""
+        history = self._histories.get(key, [])
+        place = bisect_left(history, revision, key=_by_revision)
+        found: list[Event] = []
+        while place < len(history):
+            record = history[place]
+            if len(found) >= limit and record.mod_revision != found[-1].record.mod_revision:
+                return found, record.mod_revision
+            before = history[place - 1] if place else None
+            found.append(Event(record, before if before is not None and before.version else None))
+            place += 1
+        return found, self.revision + 1
 
     def _live_span(self, start: bytes, end: bytes | None) -> tuple[int, int]:
         live = self._live
@@ -199,30 +215,35 @@ class Store:
         """Drop about ``limit`` superseded records and log entries.
 
         Returns:
-            True when nothing below the compaction is left to drop.
+            True when nothing is left to drop; calling again then is harmless.
         """
-        done = seen = 0
-        while done < len(self._log) and self._log_first + done < self.compacted and seen < limit:
-            for event in self._log[done]:
+        log = self._log
+        place, seen = self._log_stale, 0
+        end = min(len(log), self.compacted - self._log_first)
+        while place < end and seen < limit:
+            for event in log[place]:
                 self._trim(event.record.key)
-            seen += len(self._log[done])
-            done += 1
-        if done:
-            del self._log[:done]
-            self._log_first += done
-        if done < limit and self._log and self._log_first == self.compacted:
-            for event in self._log[0]:
+            seen += len(log[place])
+            log[place] = ()
+            place += 1
+        if place < end:
+            self._log_stale = place
+            return False
+        if 0 <= end < len(log):
+            for event in log[end]:
                 self._trim(event.record.key)
-            return True
-        return self._log_first >= self.compacted
+        self._log_stale = place
+        if place > len(log) // 2:  # seldom enough that moving the rest costs nothing in the mean
+            del log[:place]
+            self._log_first += place
+            self._log_stale = 0
+        return True
 
     def _trim(self, key: bytes) -> None:
         history = self._histories.get(key)
         if history is None:
             return
-        place = max(0, bisect_right(history, self.compacted, key=_by_revision) - 1)
-        if not history[place].version and history[place].mod_revision < self.compacted:
-            place += 1
+        place = _first_kept(history, self.compacted)
         if not place:
             return
         self.data_bytes -= sum(len(record.data) for record in history[:place])
@@ -253,3 +274,17 @@ class Store:
         place = bisect_left(events, self._log_first, key=lambda row: row[0])
         for mod_revision, _, event in events[place:]:
             self._log[mod_revision - self._log_first] += (event,)
+
+
+def _first_kept(history: Sequence[Record], compacted: int) -> int:
+    """Where the part of a key's history begins that must outlive a compaction.
+
+    All records of the compacted revision itself stay, tombstones included, because a watch may begin there;
+    otherwise the newest record before it stays, unless that is a tombstone.
+    """
+    place = bisect_right(history, compacted, key=_by_revision) - 1
+    if place < 0:
+        return 0
+    if history[place].mod_revision == compacted:
+        return bisect_left(history, compacted, key=_by_revision)
+    return place if history[place].version else place + 1

@@ -55,17 +55,13 @@ def configuration_of(
 
 def quorum_value(values: Sequence[int]) -> int:
     """The highest value that a majority has reached: at least that many values are >= it. 0 for nobody."""
-    count = len(values)
-    if count == 3:  # the usual cluster: the middle one, without building a list
-        a, b, c = values
-        return max(min(a, b), min(max(a, b), c))
-    return sorted(values)[(count - 1) // 2] if count else 0
+    return sorted(values)[(len(values) - 1) // 2] if values else 0
 
 
 def reached(configuration: Configuration, values: Sequence[int]) -> int:
     """What ``configuration`` as a whole has reached; ``values`` are aligned with its ``members``."""
     members = configuration.members
-    if configuration.voters == members:
+    if configuration.voters == members and not configuration.outgoing:
         return quorum_value(values)
     by_id = dict(zip(members, values, strict=True))
     incoming = quorum_value([by_id[voter] for voter in configuration.voters])

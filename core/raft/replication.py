@@ -1,7 +1,7 @@
-"""Replication: appending as a leader, accepting as a follower, repairing conflicts, committing.
+"""Replication as the leader does it: appending, sending, hearing answers, committing.
 
 The leader sends without waiting for its own disk (thesis 10.2.1) and pipelines appends to members whose
-logs are known to agree. A follower's acknowledgement waits for its disk. An entry is committed once a
+logs are known to agree (``following`` is the other side). An entry is committed once a
 majority holds it durably and it, or a later one, is of the leader's own term (figure 8 of the paper shows
 why); the leader counts its own log only as far as it is durable. Committed entries are handed out only as
 far as the own disk holds them, so that what is applied never runs ahead of the log.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ..errors import Corruption
 from . import progress as peers
 from . import quorum, reads
 from .log import Log
@@ -31,9 +30,8 @@ from .types import (
 )
 
 __all__ = [
-    "acknowledge", "acknowledged_index", "append", "commit_told", "heartbeat", "may_commit",
-    "on_append_reply", "on_append_request", "on_heartbeat_reply", "on_heartbeat_request",
-    "on_propose_request", "persisted", "propose", "reconcile",
+    "append", "heartbeat", "may_commit", "on_append_reply", "on_heartbeat_reply", "on_propose_request",
+    "persisted", "propose",
 ]
 
 _REPLICATE = int(ProgressState.REPLICATE)
@@ -126,7 +124,7 @@ def _send_append(
             ),
         )
         last = next_index - 1 + len(entries)
-        told = min(state.commit_index, last)
+        told = last if last < state.commit_index else state.commit_index
         if not pipelined:
             return replace(peer, probe_wait=1, told_commit=told)
         peer = Progress(
@@ -187,129 +185,7 @@ def _ask(state: RaftState, peer: Progress, duty: Duty) -> None:
     )
 
 
-# --- the follower accepts -------------------------------------------------------------------------------
-
-
-def reconcile(log: Log, request: AppendRequest) -> tuple[Log, tuple[Entry, ...]]:
-    """Make ``log`` agree with the request's entries; the entry before them agrees already.
-
-    Entries we have are skipped; only a real conflict truncates, since an old request that arrives late must
-    not cut off what came after it (bug B7).
-
-    Returns:
-        The new log, and those entries that were appended to it.
-    """
-    entries = request.entries
-    if not entries:
-        return log, ()
-    if request.prev_log_index == log.last_index:
-        return log.append(entries), entries
-    for position, entry in enumerate(entries):
-        if log.term_at(entry.index) != entry.term:
-            fresh = entries[position:]
-            return log.truncated(entry.index - 1).append(fresh), fresh
-    return log, ()
-
-
-def acknowledged_index(request: AppendRequest, log: Log) -> int:
-    """What an accepted request proves: agreement up to its own last entry, whatever ``log`` has beyond."""
-    return request.prev_log_index + len(request.entries)
-
-
-def commit_told(request: AppendRequest) -> int:
-    """How far an accepted request lets a follower commit: never beyond what it proves to agree."""
-    return min(request.leader_commit, request.prev_log_index + len(request.entries))
-
-
-def acknowledge(duty: Duty, reply: AppendReply) -> None:
-    """Tell the leader that entries are held, but only once they are durable."""
-    duty.send_after_persist += (reply,)
-
-
-def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> RaftState:
-    """Accept the leader's entries if the one before them agrees; else tell where logs may still agree."""
-    log = state.log
-    prev = request.prev_log_index
-    if log.term_at(prev) != request.prev_log_term:
-        _refuse_append(state, request, duty)
-        return replace(state, election_elapsed=0)
-    new_log, fresh = reconcile(log, request)
-    commit = commit_told(request)
-    if commit < state.commit_index:
-        commit = state.commit_index
-    persisted_index = state.persisted_index
-    conflict_term = state.conflict_term
-    if fresh:
-        first = fresh[0].index
-        if first <= state.commit_index:
-            raise Corruption(
-                f"leader {request.sender} of term {request.term} wants to replace entry {first}, but this "
-                f"node has committed up to {state.commit_index}"
-            )
-        if first <= log.last_index:
-            conflict_term = state.current_term
-            persisted_index = min(persisted_index, first - 1)
-        duty.entries = fresh
-    acknowledge(
-        duty,
-        AppendReply(
-            sender=state.config.node_id,
-            to=request.sender,
-            term=state.current_term,
-            success=True,
-            match_index=acknowledged_index(request, new_log),
-        ),
-    )
-    return replace(
-        state,
-        log=new_log,
-        election_elapsed=0,
-        commit_index=commit,
-        persisted_index=persisted_index,
-        released_index=max(state.released_index, min(commit, persisted_index)),
-        conflict_term=conflict_term,
-    )
-
-
-def _refuse_append(state: RaftState, request: AppendRequest, duty: Duty) -> None:
-    hint = state.log.last_not_after_term(request.prev_log_index, request.prev_log_term)
-    detail = f"entry {request.prev_log_index} of term {request.prev_log_term}"
-    duty.refuse("append/no-match", detail)
-    duty.send_after_persist += (
-        AppendReply(
-            sender=state.config.node_id,
-            to=request.sender,
-            term=state.current_term,
-            success=False,
-            prev_log_index=request.prev_log_index,
-            hint_index=hint,
-            hint_term=state.log.term_at(hint),
-            refusal="append/no-match",
-        ),
-    )
-
-
-def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty) -> RaftState:
-    """The leader is alive and has committed so far."""
-    commit = request.leader_commit
-    if not request.quiet:
-        duty.send += (
-            HeartbeatReply(
-                sender=state.config.node_id,
-                to=request.sender,
-                term=state.current_term,
-                context=request.context,
-            ),
-        )
-    if commit <= state.commit_index:
-        return replace(state, election_elapsed=0)
-    if commit > state.log.last_index:
-        raise Corruption(
-            f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit}, but "
-            f"its log ends at {state.log.last_index}: durable entries were lost"
-        )
-    released = max(state.released_index, min(commit, state.persisted_index))
-    return replace(state, election_elapsed=0, commit_index=commit, released_index=released)
+# --- the leader hears ----------------------------------------------------------------------------------
 
 
 def persisted(state: RaftState, event: Persisted, duty: Duty) -> RaftState:
@@ -327,9 +203,6 @@ def persisted(state: RaftState, event: Persisted, duty: Duty) -> RaftState:
         return state
     position = _member(state, state.config.node_id)
     return state if position < 0 else _hold(state, leadership, position, index, duty)
-
-
-# --- the leader hears ----------------------------------------------------------------------------------
 
 
 def _member(state: RaftState, node_id: int) -> int:
@@ -394,22 +267,22 @@ def _hold(state: RaftState, leadership: Leadership, position: int, match_index: 
 def _commit(
     state: RaftState, leadership: Leadership, progress: list[Progress], commit: int, duty: Duty
 ) -> RaftState:
-    first_of_term = not reads.leader_is_ready(state)
-    released = max(state.released_index, min(commit, state.persisted_index))
-    state = replace(state, commit_index=commit, released_index=released)
+    reads_wait = bool(leadership.reads) and not reads.leader_is_ready(state)
+    durable = commit if commit < state.persisted_index else state.persisted_index
+    state = replace(state, commit_index=commit, released_index=max(state.released_index, durable))
     node_id = state.config.node_id
     for position, peer in enumerate(progress):
         if peer.node_id != node_id:
             progress[position] = _send_due(state, peer, duty)
     state = replace(state, leadership=replace(leadership, progress=tuple(progress)))
-    return reads.start_waiting(state, duty) if first_of_term else state
+    return reads.start_waiting(state, duty) if reads_wait else state
 
 
 def _send_due(state: RaftState, peer: Progress, duty: Duty) -> Progress:
     """Send entries the peer lacks; if it lacks none but does not know the commit index, a notice of that."""
     if peer.next_index <= state.log.last_index:
         peer = _send_append(state, state.log, peer, (), duty)
-    told = min(peer.match_index, state.commit_index)
+    told = peer.match_index if peer.match_index < state.commit_index else state.commit_index
     if told <= peer.told_commit:
         return peer
     duty.send += (

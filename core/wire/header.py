@@ -47,17 +47,29 @@ class HeaderPrefix:
     A burst of reads, or all answers of one revision, cost two comparisons each.
     """
 
-    __slots__ = ("_ids", "_last", "_revision", "_term")
+    __slots__ = ("_ids", "_last", "_revision", "_tail", "_term")
 
     def __init__(self, cluster_id: int, member_id: int) -> None:
         self._ids = _ids(cluster_id, member_id)
         self._revision = self._term = 0
+        self._tail = b""  # the term's field
         self._last = _header(self._ids, 0, 0)
 
     def encode(self, revision: int, raft_term: int) -> bytes:
         """The same bytes as ``response_header`` with this member's ids."""
         if revision != self._revision or raft_term != self._term:
-            self._last = _header(self._ids, revision, raft_term)
+            if raft_term != self._term:
+                self._tail = _TERM + encode_varint(raft_term) if raft_term else b""
+                self._term = raft_term
             self._revision = revision
-            self._term = raft_term
+            # Every put has a new revision: its varint is spelled out at the sizes that occur.
+            if 16383 < revision < 2097152:
+                field = bytes((24, revision & 127 | 128, revision >> 7 & 127 | 128, revision >> 14))
+            elif 2097151 < revision < 268435456:
+                low, high = revision & 16383, revision >> 14
+                field = bytes((24, low & 127 | 128, low >> 7 | 128, high & 127 | 128, high >> 7))
+            else:
+                field = _REVISION + encode_varint(revision) if revision else b""
+            ids, tail = self._ids, self._tail
+            self._last = b"\x0a%c%b%b%b" % (len(ids) + len(field) + len(tail), ids, field, tail)
         return self._last

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from hpack.exceptions import HPACKDecodingError
-from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
+
+from .hpack_huffman import decode_huffman
 
 __all__ = ["Field", "HeaderDecoder", "HeaderListTooLarge", "HpackError"]
 
@@ -23,6 +23,7 @@ Field: TypeAlias = tuple[bytes, bytes]
 _STATIC: tuple[Field, ...] = HeaderTable.STATIC_TABLE
 _STATIC_LENGTH = len(_STATIC)
 _ENTRY_OVERHEAD = 32  # RFC 7541, 4.1
+_SMALL_BLOCK = 512  # bytes; a few fields of such a block cannot exceed the limit of the list
 
 
 class HpackError(Exception):
@@ -41,7 +42,7 @@ class HeaderDecoder:
         max_list_bytes: bound on the sum of name + value + 32 over the fields of one block.
     """
 
-    __slots__ = ("_max_list", "_max_table", "_size", "_table", "_table_limit", "changed")
+    __slots__ = ("_max_list", "_max_table", "_safe_fields", "_size", "_table", "_table_limit", "changed")
 
     def __init__(self, max_table_bytes: int = 4096, max_list_bytes: int = 65536) -> None:
         self._table: list[Field] = []  # oldest first
@@ -49,6 +50,7 @@ class HeaderDecoder:
         self._max_table = max_table_bytes
         self._table_limit = max_table_bytes
         self._max_list = max_list_bytes
+        self._safe_fields = max_list_bytes // (max_table_bytes + 2 * _SMALL_BLOCK)
         #: Whether the last block changed the dynamic table: equal bytes may now mean other fields.
         self.changed = False
 
@@ -62,7 +64,6 @@ class HeaderDecoder:
         self.changed = False
         fields: list[Field] = []
         table = self._table
-        total = 0
         position = 0
         end = len(block)
         try:
@@ -86,14 +87,15 @@ class HeaderDecoder:
                     continue
                 else:
                     field, position = self._literal(block, position, 0x0F)
-                total += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
-                if total > self._max_list:
-                    raise HeaderListTooLarge(f"more than {self._max_list} bytes of header fields")
                 fields.append(field)
         except IndexError:
             raise HpackError(
                 "the block ends within a field or names an index outside of the tables"
             ) from None
+        if len(fields) > self._safe_fields or end > _SMALL_BLOCK:
+            # Until here nothing was copied but the block's literals: an indexed field is a reference.
+            if sum(len(name) + len(value) + _ENTRY_OVERHEAD for name, value in fields) > self._max_list:
+                raise HeaderListTooLarge(f"more than {self._max_list} bytes of header fields")
         return fields
 
     def _static(self, index: int) -> Field:
@@ -168,6 +170,6 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
     if first >= 0x80:
         try:
             return decode_huffman(text), end
-        except HPACKDecodingError:
+        except ValueError:
             raise HpackError("a string is not Huffman code") from None
     return text, end

@@ -40,6 +40,7 @@ _unpack = FRAME.unpack_from
 #: The frame header and gRPC prefix of a DATA frame: length (16 + 8), type, flags, stream, compressed, size
 _unpack_data = struct.Struct(">HBBBIBI").unpack_from
 _TIMEOUT = b"grpc-timeout"
+_DEPENDS_ON_ITSELF = 0x100  # beyond the flags of the wire
 _MAX_CACHED_BLOCK = 1024
 _MAX_CACHED = 64
 
@@ -117,25 +118,28 @@ class ServerConnection(Control):
             if stop > end:
                 break
             position = stop
-            if kind == 1 and flags == 4 and self._block_parts is None and self._settings_seen:
-                known = blocks.get(data[start:stop])
-                if known is not None and stop + 14 <= end:
-                    head, timeout = known
-                    high, low, kind2, flags2, stream_id2, compressed, size = _unpack_data(data, stop)
+            if (
+                kind == 1
+                and flags == 4
+                and self._block_parts is None
+                and self._settings_seen
+                and self.last_stream_id < stream_id <= MAX_STREAM_ID
+                and stream_id & 1
+            ):
+                block = data[start:stop]
+                head, timeout = blocks.get(block) or self._request_head(block)
+                if stop + 14 <= end and head.direct and len(streams) < self._stream_limit:
+                    high, low, kind, flags, data_stream_id, compressed, size = _unpack_data(data, stop)
                     framed = high << 8 | low
                     position = stop + 9 + framed
                     if (
-                        kind2 == 0
-                        and flags2 == 1
+                        kind == 0
+                        and flags == 1
                         and not compressed
                         and framed == size + 5
-                        and stream_id2 == stream_id
+                        and data_stream_id == stream_id
                         and position <= end
                         and framed <= max_frame
-                        and head.direct
-                        and self.last_stream_id < stream_id <= MAX_STREAM_ID
-                        and stream_id & 1
-                        and len(streams) < self._stream_limit
                     ):
                         self.last_stream_id = stream_id
                         deadline = None if timeout is None else self._deadline(timeout)
@@ -154,6 +158,8 @@ class ServerConnection(Control):
                             self._repay()
                         continue
                     position = stop
+                self._begin(stream_id, head, timeout, ended=False)
+                continue
             self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:stop])
             if self.closed:
                 break
@@ -188,7 +194,7 @@ class ServerConnection(Control):
         else:
             depends_on = 0
         if depends_on == stream_id:
-            flags |= 0x100  # remembered until the block is decoded: compression state must go on
+            flags |= _DEPENDS_ON_ITSELF  # remembered until the block is decoded: compression state must go on
         if flags & Flag.END_HEADERS:
             self._on_block(flags, stream_id, payload)
         else:
@@ -218,17 +224,31 @@ class ServerConnection(Control):
             self._on_trailers(stream_id, fields, ended)
             return
         head, timeout = self._request_head(block)
+        self._begin(stream_id, head, timeout, ended, bool(flags & _DEPENDS_ON_ITSELF))
+
+    def _begin(
+        self,
+        stream_id: int,
+        head: RequestHead,
+        timeout: float | None,
+        ended: bool,
+        circular: bool = False,
+    ) -> None:
+        """A new stream of the client."""
         self.last_stream_id = stream_id
-        if flags & 0x100:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
-        if head.malformed is not None:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, head.malformed)
-        if len(self.streams) >= self._stream_limit:
-            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
-        if head.refusal is not None:
-            self._refuse_head(stream_id, head.refusal, ended)
-            return
-        self._open(stream_id, head, None if timeout is None else self._deadline(timeout), ended)
+        try:
+            if circular:
+                raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+            if head.malformed is not None:
+                raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, head.malformed)
+            if len(self.streams) >= self._stream_limit:
+                raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
+            if head.refusal is not None:
+                self._refuse_head(stream_id, head.refusal, ended)
+                return
+            self._open(stream_id, head, None if timeout is None else self._deadline(timeout), ended)
+        except StreamFault as fault:
+            self._stream_fault(fault)
 
     def _refuse_head(self, stream_id: int, block: bytes, ended: bool) -> None:
         self._spend_nuisance(1.0)
@@ -247,13 +267,13 @@ class ServerConnection(Control):
         if self._decoder.changed:
             self._blocks.clear()
         timeout = None
-        for position, (name, value) in enumerate(fields):
-            if name == _TIMEOUT:
-                del fields[position]
+        for field in fields:
+            if field[0] == _TIMEOUT:
+                fields.remove(field)
                 try:
-                    timeout = parse_timeout(value.decode("latin-1"))
+                    timeout = parse_timeout(field[1].decode("latin-1"))
                 except ValueError:
-                    fields.append((b"grpc-timeout\n", value))  # no legal name: the head is malformed
+                    fields.append((b"grpc-timeout\n", field[1]))  # no legal name: the head is malformed
                 break
         return fields, timeout
 
@@ -278,7 +298,6 @@ class ServerConnection(Control):
         return head, timeout
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, ended: bool) -> None:
-        assert head.route is not None
         reader = MessageReader(self.limits.max_message_bytes, head.encoding)
         window = self._initial_send_window
         kind = Stream if head.route.streaming else Partial
@@ -391,10 +410,11 @@ class ServerConnection(Control):
                 self._events.append(HalfClosed(stream))
             return
         message = stream.message
+        torn = stream.reader.pending > 0
         self._settle(stream)
         if message is None:
             del self.streams[stream.stream_id]
-            block = self._status(Status.INTERNAL, "grpc: the request ended before its message", initial=True)
+            block = self._status(Status.UNKNOWN, "unexpected EOF" if torn else "EOF", initial=True)
             self._headers(stream.stream_id, block, end_stream=True)
             self._spend_nuisance(1.0)
             return

@@ -66,6 +66,7 @@ class Control(Sender):
         self._stream_limit = limits.max_streams
         self._owed = 0  # received bytes whose window the client has not got back
         self._owed_limit = limits.connection_window // 4
+        #: Bytes received that no handler has taken yet, and what holding them costs.
         self.buffered_bytes = 0
         self._final_id: int | None = None
         self._nuisance = Bucket(limits.nuisance_burst, limits.nuisance_rate, 4.0)

@@ -18,7 +18,7 @@ from .grpc import percent_encode
 from .hpack_decode import Field
 from .hpack_encode import encode_plain
 
-__all__ = ["RequestHead", "Route", "build_head", "malformed_trailers", "status_block"]
+__all__ = ["NOWHERE", "RequestHead", "Route", "build_head", "malformed_trailers", "status_block"]
 
 _PSEUDO = (b":method", b":scheme", b":path", b":authority")
 _CONNECTION_SPECIFIC = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
@@ -27,11 +27,30 @@ _GRPC = "application/grpc"
 _legal_name = re.compile(rb"[!-9;-@\[-~]+").fullmatch
 
 
-class Route(msgspec.Struct, frozen=True, gc=False):
-    """Where requests of one path go."""
+class Route:
+    """Where requests of one path go, and how the calls there ended."""
 
-    streaming: bool
-    handler: object  # the driver's; the protocol never looks into it
+    __slots__ = ("failed", "handler", "ok", "streaming")
+
+    def __init__(self, *, streaming: bool, handler: object) -> None:
+        self.streaming = streaming
+        #: The driver's; the protocol never looks into it.
+        self.handler = handler
+        #: Calls that ended with OK.
+        self.ok = 0
+        #: Calls that ended otherwise, by status code; a call that its client gave up counts as cancelled.
+        self.failed: dict[int, int] = {}
+
+    def count(self, code: int) -> None:
+        """Note the end of a call with ``code``."""
+        if code:
+            self.failed[code] = self.failed.get(code, 0) + 1
+        else:
+            self.ok += 1
+
+
+#: The route of requests that have none.
+NOWHERE = Route(streaming=False, handler=None)
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +58,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     metadata: Mapping[str, str]  # lower-case names without the protocol's own; the first of equal names
-    route: Route | None
+    route: Route  # NOWHERE when there is a refusal or worse
     encoding: str  # grpc-encoding; "" when not named
     content_length: int | None
     malformed: str | None  # why the stream must be reset with PROTOCOL_ERROR
@@ -105,7 +124,7 @@ def _refusal(method: str, path: str, content_type: str, routes: Mapping[str, Rou
         return None
     service, slash, name = path[1:].rpartition("/")
     if path[:1] != "/" or not slash:
-        return status_block(Status.UNIMPLEMENTED, f'malformed method name: "{path}"', initial=True)
+        return status_block(Status.RESOURCE_EXHAUSTED, f'malformed method name: "{path}"', initial=True)
     if any(known.startswith(f"/{service}/") for known in routes):
         text = f"unknown method {name} for service {service}"
     else:
@@ -137,7 +156,7 @@ def build_head(fields: list[Field], routes: Mapping[str, Route]) -> RequestHead:
         else:
             malformed = malformed or "a content-length that is no number"
     path = pseudo.get(b":path", "")
-    route = routes.get(path)
+    route = routes.get(path, NOWHERE)
     refusal = None if malformed else _refusal(pseudo.get(b":method", ""), path, content_type, routes)
     plain = malformed is None and refusal is None and content_length is None
     return RequestHead(
@@ -148,5 +167,5 @@ def build_head(fields: list[Field], routes: Mapping[str, Route]) -> RequestHead:
         content_length=content_length,
         malformed=malformed,
         refusal=refusal,
-        direct=plain and route is not None and not route.streaming,
+        direct=plain and route is not NOWHERE and not route.streaming,
     )

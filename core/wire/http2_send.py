@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from ..rpc_errors import Status
 from .grpc import frame_message
 from .hpack_encode import encode_plain
 from .http2_frames import (
@@ -92,6 +93,7 @@ class Sender:
         """Answer a unary request (``UnaryRequest.reply`` calls this once at most)."""
         request.answered = True
         self.answers += 1
+        request.head.route.ok += 1
         stream_id = request.stream_id
         size = len(message)
         framed = size + 5
@@ -127,6 +129,7 @@ class Sender:
         """Answer a unary request with a status (``UnaryRequest.fail`` calls this once at most)."""
         request.answered = True
         self.answers += 1
+        request.head.route.count(code)
         del self.streams[request.stream_id]
         self._headers(request.stream_id, self._status(code, message, initial=True), end_stream=True)
 
@@ -152,6 +155,7 @@ class Sender:
             return
         stream.finished = True
         self.answers += 1
+        stream.head.route.count(code)
         stream.trailers = self._status(code, message, initial=not stream.headers_sent)
         if not stream.chunks:
             self._end(stream)
@@ -285,13 +289,16 @@ class Sender:
         del self.streams[stream.stream_id]
         if isinstance(stream, UnaryRequest):
             stream.answered = True
+            stream.head.route.count(Status.CANCELLED)
         elif isinstance(stream, Outgoing):
             self._waiting.pop(stream.stream_id, None)
             self.queued_bytes -= stream.queued
             stream.queued = 0
             stream.chunks.clear()
             if isinstance(stream, Stream):
-                stream.finished = True
+                if not stream.finished:
+                    stream.finished = True
+                    stream.head.route.count(Status.CANCELLED)
                 self._events.append(StreamReset(stream))
 
     # -- the end -------------------------------------------------------------------------------------

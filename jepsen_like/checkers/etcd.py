@@ -29,6 +29,8 @@ from .verdict import Limits, Meter, Verdict
 
 __all__ = ["EtcdCheck", "check_etcd", "examine"]
 
+_LEASE = frozenset({"grant", "keepalive"})  # not about keys
+_UNPLACED = _LEASE | {"revoke"}
 _by_invoke = attrgetter("invoke")
 _by_return = attrgetter("returned")
 
@@ -93,10 +95,10 @@ def _invalid(found: Contradiction, history: History, meter: Meter, facts: Facts 
 
 def _real_time(operations: Sequence[Operation], facts: Facts) -> dict[int, int] | Contradiction:
     """Check rule 2; for each unknown operation the highest revision answered before it was invoked."""
-    answered = [o for o in operations if o.outcome == "ok" and o.f != "revoke"]
+    answered = [o for o in operations if o.outcome == "ok" and o.f not in _UNPLACED]
     returns = sorted(answered, key=_by_return)
     unknown = {id(o): number for number, o in enumerate(facts.unknown)}
-    order = sorted((o for o in operations if o.outcome != "fail"), key=_by_invoke)
+    order = sorted((o for o in operations if o.outcome != "fail" and o.f not in _LEASE), key=_by_invoke)
     after: dict[int, int] = {}
     high, highest, position, count = facts.start, None, 0, len(returns)
     written = facts.written

@@ -18,6 +18,10 @@ from ..history import Answer, History, Kv, Operation, Txn, Watch
 __all__ = ["Contradiction", "Fact", "Facts", "collect", "revision_of", "writes"]
 
 
+_KINDS = frozenset({"put", "get", "delete", "txn", "revoke"})
+_ELSEWHERE = frozenset({"grant", "keepalive"})  # not about keys: checkers.lease
+
+
 class Contradiction(msgspec.Struct, frozen=True):
     """Why a history cannot be: the sentence, and the operations it speaks of."""
 
@@ -106,6 +110,10 @@ def collect(history: History) -> Facts | Contradiction:
     facts = Facts(history.header.start_revision)
     written, reads = facts.written, facts.reads
     for operation in history.operations:
+        if operation.f in _ELSEWHERE:
+            continue
+        if operation.f not in _KINDS:
+            raise ValueError(f"an etcd store has no operation {operation.f!r}")
         if operation.outcome != "ok":
             if operation.outcome == "info" and operation.f != "get":
                 facts.unknown.append(operation)

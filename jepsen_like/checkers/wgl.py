@@ -5,12 +5,13 @@ the order of time; an operation may be placed next if its call stands before the
 placing it lifts both its entries out of the list, and going back puts them in again. A configuration (which
 operations are placed, and the state they led to) that was met before is not searched twice.
 
-Three things make it fast here. Placed operations are a bit mask over a window that starts at the first
+Four things make it fast here. Placed operations are a bit mask over a window that starts at the first
 operation not placed, so its size is the concurrency and not the length. Operations alike in what was asked
 and answered share one row of a transition table over numbered states, so the model is asked once for each
-(kind, state). And operations with unknown outcomes stand apart from the list: they are tried last, only when
-they change the state, only the earliest of equals, and a configuration that used a superset of those used
-before in the same place is dominated by it and dropped.
+(kind, state). A read that fits the state is placed at once and never reconsidered: whatever order explains
+the rest does so with the read first. And operations with unknown outcomes stand apart from the list: they
+are tried last, only when they change the state, only the earliest of equals, and a configuration that used
+a superset of those used before in the same place is dominated by it and dropped.
 
 Sources: Wing and Gong, "Testing and verifying concurrent objects", 1993; Lowe, "Testing for
 linearizability", 2017; Horn and Kroening, "Faster linearizability checking via P-compositionality", 2015.
@@ -57,7 +58,7 @@ def partitions(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
 class _Table:
     """Transitions between numbered states, by kind of operation."""
 
-    __slots__ = ("_kinds", "_model", "_numbers", "_states", "kinds", "rows")
+    __slots__ = ("_kinds", "_model", "_numbers", "_states", "kinds", "looks", "rows")
 
     def __init__(self, model: Model, operations: Sequence[Operation]) -> None:
         self._model = model
@@ -81,6 +82,7 @@ class _Table:
                 self._kinds.append(operation)
             self.kinds.append(number)
         self.rows: list[dict[int, int]] = [{} for _ in self._kinds]
+        self.looks = [model.observes(operation) for operation in operations]
 
     def work_out(self, kind: int, state: int) -> int:
         """The number of the state after, -1 when impossible; remembered in ``rows``."""
@@ -113,6 +115,15 @@ def search(operations: Sequence[Operation], model: Model, meter: Meter | None = 
     return _Searcher(operations, known, unknown, table, spent).run()
 
 
+def _placed(mask: int, base: int, number: int) -> tuple[int, int]:
+    """The window after placing one more operation: it moves on over all that are placed at its start."""
+    wider = mask | (1 << (number - base))
+    if not wider & 1:
+        return wider, base
+    ones = (~wider & (wider + 1)).bit_length() - 1
+    return wider >> ones, base + ones
+
+
 class _Searcher:
     """One search: the linked list, the stack and the memory of configurations."""
 
@@ -126,6 +137,7 @@ class _Searcher:
     ) -> None:
         self.known, self.unknown, self.table, self.meter = known, unknown, table, meter
         self.kinds = [table.kinds[i] for i in known]
+        self.looks = [table.looks[i] for i in known]
         self.unknown_kinds = [table.kinds[i] for i in unknown]
         self.unknown_times = [operations[i].invoke for i in unknown]
         events: list[tuple[int, int, int]] = []
@@ -152,75 +164,80 @@ class _Searcher:
 
     def run(self) -> Search:
         meter, rows, work_out = self.meter, self.table.rows, self.table.work_out
-        following, previous, op, other, kinds = self.next, self.previous, self.op, self.other, self.kinds
-        end = self.end
+        following, op, other, kinds, looks = self.next, self.op, self.other, self.kinds, self.looks
         seen: dict[tuple[int, int], list[int]] = {(0, 0): [0]}
         stack: list[
             tuple[int, int, int, int, int]
-        ] = []  # entry or ~unknown, state, mask, base, used before it
+        ] = []  # entry (~unknown), then state, mask, base, used before
         state = mask = base = used = 0
         entry, resume, furthest = following[0], 0, 0
         steps = meter.steps
         check_at = steps + 512
-        while following[0] != end:
+        while following[0] != self.end:
+            steps += 1
             if steps >= check_at:
                 meter.steps, check_at = steps, steps + 512
                 if (limit := meter.exceeded()) is not None:
                     return Search("unknown", limit, self.time[furthest] if furthest else None)
-            back = other[entry]
-            if back:  # a call: try to place its operation next
-                steps += 1
+            if other[entry]:  # a call: try to place its operation next
                 number = op[entry]
-                kind = kinds[number]
-                after = rows[kind].get(state)
+                after = rows[kinds[number]].get(state)
                 if after is None:
-                    after = work_out(kind, state)
-                if after >= 0:
-                    wider = mask | (1 << (number - base))
-                    start = base
-                    if wider & 1:
-                        ones = (~wider & (wider + 1)).bit_length() - 1
-                        wider >>= ones
-                        start += ones
-                    if self._is_new(seen, (wider << _BASE_BITS | start, after), used):
-                        stack.append((entry, state, mask, base, used))
-                        following[previous[entry]] = following[entry]
-                        previous[following[entry]] = previous[entry]
-                        following[previous[back]] = following[back]
-                        previous[following[back]] = previous[back]
-                        state, mask, base = after, wider, start
-                        entry = following[0]
-                        continue
-                entry = following[entry]
-                continue
-            # The first return left: its operation must be placed before. Perhaps an unknown one helps.
-            furthest = max(furthest, entry)
-            steps += 1
-            found = self._unknown(seen, resume, entry, state, mask, base, used)
-            resume = 0
-            if found is not None:
-                candidate, after = found
-                stack.append((~candidate, state, mask, base, used))
-                state, used = after, used | (1 << candidate)
-                entry = following[0]
-                continue
-            if not stack:
-                meter.steps = steps
-                return Search("invalid", frontier=self.time[furthest])
-            entry, state, mask, base, used = stack.pop()
-            if entry < 0:
-                resume = ~entry + 1
-                entry = self._first_return()
-            else:
-                back = other[entry]
-                previous[following[back]] = back
-                following[previous[back]] = back
-                previous[following[entry]] = entry
-                following[previous[entry]] = entry
-                entry = following[entry]
+                    after = work_out(kinds[number], state)
+                if after < 0:
+                    entry = following[entry]
+                    continue
+                wider, start = _placed(mask, base, number)
+                if self._is_new(seen, (wider << _BASE_BITS | start, after), used):
+                    stack.append((entry, state, mask, base, used))
+                    self._lift(entry)
+                    state, mask, base = after, wider, start
+                    entry = following[0]
+                    continue
+                if not looks[number]:
+                    entry = following[entry]
+                    continue
+            else:  # the first return left: its operation must be placed before. Perhaps an unknown one helps
+                furthest = max(furthest, entry)
+                found = self._unknown(seen, resume, entry, state, mask, base, used)
+                resume = 0
+                if found is not None:
+                    candidate, after = found
+                    stack.append((~candidate, state, mask, base, used))
+                    state, used = after, used | (1 << candidate)
+                    entry = following[0]
+                    continue
+            while True:  # go back to the last choice: a look that fits is none, it can always go first
+                if not stack:
+                    meter.steps = steps
+                    return Search("invalid", frontier=self.time[furthest])
+                entry, state, mask, base, used = stack.pop()
+                if entry < 0:
+                    resume, entry = ~entry + 1, self._first_return()
+                    break
+                self._drop(entry)
+                if not looks[op[entry]]:
+                    entry = following[entry]
+                    break
         meter.steps = steps
         placed = tuple(self.unknown[~item[0]] if item[0] < 0 else self.known[op[item[0]]] for item in stack)
         return Search("valid", order=placed)
+
+    def _lift(self, entry: int) -> None:
+        """Take a call and its return out of the list."""
+        following, previous, back = self.next, self.previous, self.other[entry]
+        following[previous[entry]] = following[entry]
+        previous[following[entry]] = previous[entry]
+        following[previous[back]] = following[back]
+        previous[following[back]] = previous[back]
+
+    def _drop(self, entry: int) -> None:
+        """Put them back; the last pair lifted must be the first dropped."""
+        following, previous, back = self.next, self.previous, self.other[entry]
+        previous[following[back]] = back
+        following[previous[back]] = back
+        previous[following[entry]] = entry
+        following[previous[entry]] = entry
 
     def _first_return(self) -> int:
         entry = self.next[0]

@@ -7,7 +7,16 @@ from contextlib import AbstractContextManager, contextmanager
 
 from msgspec.structs import replace
 
-from tercet.core.raft import AppendReply, AppendRequest, Entry, Progress, ProgressState, progress, replication
+from tercet.core.raft import (
+    AppendReply,
+    AppendRequest,
+    Entry,
+    Progress,
+    ProgressState,
+    following,
+    progress,
+    replication,
+)
 from tercet.core.raft.log import Log
 from tercet.core.raft.state import Duty
 
@@ -65,7 +74,7 @@ def _start_over(peer: Progress, reply: AppendReply, log: Log) -> Progress | None
 
 @contextmanager
 def _b6() -> Iterator[None]:
-    with _leader_starts_over(), replaced(replication, "acknowledged_index", _acknowledge_all):
+    with _leader_starts_over(), replaced(following, "acknowledged_index", _acknowledge_all):
         yield
 
 
@@ -74,15 +83,15 @@ def _leader_starts_over() -> AbstractContextManager[None]:
 
 
 def _b7() -> AbstractContextManager[None]:
-    return replaced(replication, "reconcile", _truncate_always)
+    return replaced(following, "reconcile", _truncate_always)
 
 
 def _b8() -> AbstractContextManager[None]:
-    return replaced(replication, "commit_told", _commit_what_leader_says)
+    return replaced(following, "commit_told", _commit_what_leader_says)
 
 
 def _ack_before_fsync() -> AbstractContextManager[None]:
-    return replaced(replication, "acknowledge", _acknowledge_at_once)
+    return replaced(following, "acknowledge", _acknowledge_at_once)
 
 
 HARMLESS = Mutation(

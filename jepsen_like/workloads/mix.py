@@ -18,6 +18,7 @@ import trio
 
 from ..history import Answer, Comparison, Header, History, Operation, Request, Txn
 from .calls import perform
+from .leases import hold_leases
 from .recorder import Recorder
 from .watching import follow
 
@@ -39,6 +40,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     pause_ms: int = 60
     watchers: int = 2  # so many clients also watch
     request_seconds: float = 5.0
+    leases: bool = False  # hold leases instead of making the calls
 
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
@@ -52,6 +54,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "register": Profile(weights={"put": 50, "get": 50}, keys=2, watchers=0),
         "txn": Profile(weights={"cas": 50, "swap": 20, "get": 20, "delete": 10}, keys=3, watchers=1),
         "append": Profile(weights={"append": 60, "get": 40}, keys=2, watchers=1),
+        "lease": Profile(weights={}, leases=True),
         "watch": Profile(
             weights={"put": 60, "delete": 15, "delete-range": 3, "swap": 12, "get": 10}, watchers=5
         ),
@@ -65,11 +68,12 @@ class Workload:
     Args:
         seed: goes into the history's header; the clients draw from their own worlds.
         profile: how they behave.
+        fast_clocks: see ``history.Header``.
     """
 
-    def __init__(self, seed: int, profile: Profile) -> None:
+    def __init__(self, seed: int, profile: Profile, *, fast_clocks: float = 0.0) -> None:
         self.profile = profile
-        self.recorder = Recorder(Header(model="etcd", seed=seed))
+        self.recorder = Recorder(Header(model="etcd", seed=seed, fast_clocks=fast_clocks))
 
     @property
     def operations(self) -> int:
@@ -88,8 +92,16 @@ class Workload:
         ):
             if setting.number < self.profile.watchers:
                 nursery.start_soon(self._watch, setting)
-            await _Caller(self, setting, client).run()
+            nursery.start_soon(self._notice_healing, setting)
+            if self.profile.leases:
+                await hold_leases(self.recorder, setting, client, PREFIX, PREFIX_END)
+            else:
+                await _Caller(self, setting, client).run()
             nursery.cancel_scope.cancel()
+
+    async def _notice_healing(self, setting: Setting) -> None:
+        await setting.stop.wait()
+        self.recorder.healed(setting.now())
 
     async def _watch(self, setting: Setting) -> None:
         draw = setting.world.rng.stream("watch")

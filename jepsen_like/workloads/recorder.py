@@ -63,6 +63,10 @@ class Recorder:
     def _close(self, number: int, **known: object) -> None:
         self._done.append(msgspec.structs.replace(self._open.pop(number), **known))
 
+    def healed(self, now: int) -> None:
+        """From now on nothing is broken; the latest call counts."""
+        self.header = msgspec.structs.replace(self.header, healed=now)
+
     def note(self, operation: Operation) -> None:
         """Add an operation that nobody waits for, such as the expiry that every lease may come to."""
         self._done.append(operation)

@@ -104,10 +104,12 @@ class Client(LeaseCalls):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> bool:
         assert self._nursery is not None
         self._nursery.cancel_scope.cancel()
-        return await self._nurseries.__aexit__(kind, error, trace)
+        # The body's own error goes on as it is, not in a group.
+        await self._nurseries.__aexit__(None, None, None)
+        return False
 
     # Key-value.
 

@@ -121,10 +121,12 @@ class KeepAlive:
         self._nursery.start_soon(self._renew)
         return self
 
-    async def __aexit__(self, *error: Any) -> bool | None:
+    async def __aexit__(self, *error: Any) -> bool:
         assert self._nursery is not None
         self._nursery.cancel_scope.cancel()
-        return await self._nurseries.__aexit__(*error)
+        # The body's own error goes on as it is, not in a group.
+        await self._nurseries.__aexit__(None, None, None)
+        return False
 
     async def _renew(self) -> None:
         clock = self._client.world.clock

@@ -15,22 +15,30 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import trio
+from msgspec import structs
 
 from tercet.core.wire.http2_frames import PREFACE, Http2Limits
 from tercet.core.wire.http2_head import Route
+from tercet.core.wire.http2_streams import Stream, UnaryRequest
 
+from ..config import MemberConfig
+from ..metrics import Metrics
 from ..world import Connection, Listener, World
 from .call import Methods
 from .grpc_connection import GrpcConnection
 from .grpc_flush import Flusher
+from .grpc_metrics import front_samples
 
-__all__ = ["Front", "FrontLimits", "Http1Handler", "serve_client_connection"]
+__all__ = ["Front", "FrontLimits", "Http1Handler", "front_limits", "serve_client_connection"]
 
 Http1Handler: TypeAlias = Callable[[World, Connection, bytes], Awaitable[None]]
 
 _MAGIC = PREFACE[:14]  # "PRI * HTTP/2.0": no HTTP/1.1 request begins so
 _SWEEP_SECONDS = 0.1
 _KEEPALIVE_CHECK_SECONDS = 10.0
+_KEEPALIVE_SECONDS_MIN = 1.0  # gRPC raises lower intervals to this
+_GRPC_PING_MIN_SECONDS = 300.0  # gRPC's default
+_UNBOUNDED_STREAMS = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,32 @@ class FrontLimits:
     linger_seconds: float = 1.0  # for the last bytes of a connection that we end
     keepalive_seconds: float = 7200.0  # silence after which a client is asked for a sign of life
     keepalive_timeout: float = 20.0  # ... and how long it may take; 0 or less: never asked
+
+
+def front_limits(config: MemberConfig) -> FrontLimits:
+    """The limits that a member's flags ask for; what gRPC replaces by its own defaults is replaced here, too.
+
+    ``--max-concurrent-streams`` at its default (or 0) means "no bound" to etcd; here it means the default of
+    ``Http2Limits``, since what one client may cost is always bounded.
+    """
+    usual = FrontLimits()
+    streams = config.max_concurrent_streams
+    keepalive, timeout = config.grpc_keepalive_interval, config.grpc_keepalive_timeout
+    if keepalive <= 0 or timeout <= 0:
+        keepalive, timeout = usual.keepalive_seconds, usual.keepalive_timeout
+    return FrontLimits(
+        http2=structs.replace(
+            usual.http2,
+            max_streams=streams if 0 < streams < _UNBOUNDED_STREAMS else usual.http2.max_streams,
+            ping_min_seconds=(
+                config.grpc_keepalive_min_time
+                if config.grpc_keepalive_min_time > 0
+                else _GRPC_PING_MIN_SECONDS
+            ),
+        ),
+        keepalive_seconds=max(keepalive, _KEEPALIVE_SECONDS_MIN),
+        keepalive_timeout=timeout,
+    )
 
 
 class Front:
@@ -76,6 +110,12 @@ class Front:
             self.routes[path] = Route(streaming=False, handler=unary)
         for path, stream in methods.stream.items():
             self.routes[path] = Route(streaming=True, handler=stream)
+        #: Bytes of all HTTP/2 connections so far.
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        metrics = getattr(world.probe, "metrics", None)
+        if isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
+            metrics.add_source(lambda: front_samples(self))
         self._http1 = http1_handler
         self._connections: dict[GrpcConnection, None] = {}
         self._open = 0
@@ -87,6 +127,17 @@ class Front:
     def open_connections(self) -> int:
         """Connections of either protocol."""
         return self._open
+
+    def calls_under_way(self) -> dict[str, int]:
+        """By path, the gRPC calls that a handler has and that have no status yet."""
+        found: dict[str, int] = {}
+        for connection in self._connections:
+            for stream in connection.protocol.streams.values():
+                if (isinstance(stream, UnaryRequest) and not stream.answered) or (
+                    isinstance(stream, Stream) and not stream.finished
+                ):
+                    found[stream.head.path] = found.get(stream.head.path, 0) + 1
+        return found
 
     async def run(self) -> None:
         """Flushes on request, deadlines, keep-alive: until cancelled. Must run while connections do."""
@@ -185,8 +236,8 @@ class Front:
                 )
 
     def _close_if_drained(self, connection: GrpcConnection) -> None:
-        if connection.protocol.drained and not connection.backlog_bytes:
-            connection.break_off()
+        if connection.protocol.drained:
+            connection.depart()
 
     async def _sweep(self) -> None:
         clock = self.world.clock

@@ -51,7 +51,7 @@ ROUTES: Final[Mapping[str, str]] = {
     "/maintenance/alarm": _MAINTENANCE + "Alarm",
     "/maintenance/status": _MAINTENANCE + "Status",
     "/maintenance/defragment": _MAINTENANCE + "Defragment",
-    "/maintenance/hash": _MAINTENANCE + "HashKV",
+    "/maintenance/hash": _MAINTENANCE + "Hash",
     "/maintenance/snapshot": _MAINTENANCE + "Snapshot",
     "/maintenance/transfer-leadership": _MAINTENANCE + "MoveLeader",
     "/auth/enable": _AUTH + "AuthEnable",

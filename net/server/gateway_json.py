@@ -56,6 +56,8 @@ def documents(text: str) -> Iterator[Any]:
                 raise InputError("unexpected EOF") from None
             found = text[problem.pos]
             raise InputError(f"invalid character {found!r} looking for beginning of value") from None
+        except ValueError:  # Python's bound on the digits of an integer
+            raise InputError("json: number with too many digits") from None
         except RecursionError:
             raise InputError("exceeded max depth") from None
         yield value
@@ -130,7 +132,7 @@ def _scalar(field: FieldDescriptor, value: Any) -> Any:
     if kind == FieldDescriptor.TYPE_STRING:
         if not isinstance(value, str):
             raise _mismatch(value, "string")
-        return value.encode("utf-8", "replace").decode()
+        return _clean(value)
     if kind == FieldDescriptor.TYPE_BOOL:
         if not isinstance(value, bool):
             raise _mismatch(value, "bool")
@@ -139,6 +141,11 @@ def _scalar(field: FieldDescriptor, value: Any) -> Any:
         assert field.enum_type is not None, field.full_name
         return _enum(field.enum_type, value)
     return _integer(_go_name(field), value)
+
+
+def _clean(text: str) -> str:
+    """The text without the lone surrogates that JSON's escapes can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _go_name(field: FieldDescriptor) -> str:
@@ -173,6 +180,7 @@ def _bad_base64_at(text: str) -> int:
 
 def _enum(enum: EnumDescriptor, value: Any) -> int:
     if isinstance(value, str):
+        value = _clean(value)
         known = enum.values_by_name.get(value)
         if known is None:
             raise InputError(f'unknown value "{value}" for enum {_go_type(enum)}')
@@ -194,6 +202,8 @@ def _integer(go_type: str, value: Any) -> int:
         except ValueError:
             shown = value[:1]
             raise InputError(f"invalid character {shown!r} looking for beginning of value") from None
+        except RecursionError:
+            raise InputError("exceeded max depth") from None
     if isinstance(value, float):
         raise InputError(f"json: cannot unmarshal number {shown} into Go value of type {go_type}")
     if not isinstance(value, int) or isinstance(value, bool):

@@ -8,6 +8,7 @@ that is too long or does not move ends the connection.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
@@ -135,6 +136,7 @@ class GrpcConnection:
         self._backlog: deque[memoryview] = deque()
         self._writing = False
         self._broken = False
+        self._departing = False
         self._nursery: trio.Nursery | None = None
 
     async def run(self, first: bytes) -> None:
@@ -142,11 +144,12 @@ class GrpcConnection:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await self._read(first)
-                nursery.cancel_scope.cancel()
+                try:
+                    await self._read(first)
+                finally:
+                    self.break_off()
+                    self._nursery = None  # no task may start from here on
         finally:
-            self._nursery = None
-            self.break_off()
             self.protocol.cut_off()
 
     async def _read(self, data: bytes) -> None:
@@ -157,6 +160,7 @@ class GrpcConnection:
         while True:
             now = clock.monotonic()
             self.last_heard = now
+            self.front.received_bytes += len(data)
             self.dispatch(protocol.receive(data, now))
             flusher.flush()
             if protocol.closed or protocol.drained:
@@ -172,6 +176,21 @@ class GrpcConnection:
                 return
             if not data:
                 return
+
+    def depart(self) -> None:
+        """End a drained connection: its last bytes first, then the transport. Idempotent."""
+        if not self._departing and not self._broken and self._nursery is not None:
+            self._departing = True
+            self._nursery.start_soon(self._depart)
+
+    async def _depart(self) -> None:
+        with self.front.world.clock.timeout(self.front.limits.linger_seconds):
+            while self.backlog_bytes:
+                await self.drained.park()
+            with contextlib.suppress(OSError, trio.ClosedResourceError):
+                self._transport.close_sending()  # the client closes then, and the reader ends
+            await trio.Event().wait()
+        self.break_off()
 
     async def _part(self) -> None:
         """Let the last bytes reach the client: a close with unread input would discard them."""
@@ -207,7 +226,6 @@ class GrpcConnection:
                     context.scope.cancel()
 
     def _unary(self, request: UnaryRequest) -> None:
-        assert request.head.route is not None
         handler = cast(UnaryHandler, request.head.route.handler)
         try:
             handler(request)
@@ -223,7 +241,6 @@ class GrpcConnection:
         self._nursery.start_soon(self._stream, call, stream)
 
     async def _stream(self, call: GrpcStreamCall, stream: Stream) -> None:
-        assert stream.head.route is not None
         handler = cast(StreamHandler, stream.head.route.handler)
         with call.scope:
             try:
@@ -242,6 +259,7 @@ class GrpcConnection:
         data = self.protocol.take_output()
         if self._broken or not data:
             return
+        self.front.sent_bytes += len(data)
         if not self._writing:
             try:
                 taken = self._transport.try_send(data)

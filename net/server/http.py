@@ -198,7 +198,7 @@ class _Exchange:
         self._connection = connection
         self._pages = pages
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
-        self._read = 0
+        self._method = ""  # of the request under way; "" before its head is known
 
     async def serve(self, first_bytes: bytes) -> None:
         """Serve requests until either side ends the connection."""
@@ -209,9 +209,14 @@ class _Exchange:
                 self._http.start_next_cycle()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the client has gone
+        except h11.LocalProtocolError as problem:  # our own answer: wrong, but no reason to stop the member
+            self._world.probe.log(
+                "error", "cannot answer an HTTP request", remote=self._connection.remote, error=str(problem)
+            )
 
     async def _one_request(self) -> bool:
         """Serve one request; whether the connection may be used again."""
+        self._method = ""
         try:
             with self._world.clock.timeout(IDLE_SECONDS) as patience:
                 request = await self._receive_request()
@@ -229,6 +234,7 @@ class _Exchange:
         if not isinstance(event, h11.Request):
             return None
         request = _Request(event, self._connection.remote)
+        self._method = request.method
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         parts: list[bytes] = []
@@ -255,6 +261,8 @@ class _Exchange:
 
     async def _respond(self, request: _Request) -> None:
         gateway = self._pages.gateway
+        if request.method == "CONNECT":  # a 200 would turn the connection into a tunnel
+            raise _plain_error(405, "Method Not Allowed")
         if gateway is None or not gateway.owns(request.path) or request.method == "OPTIONS":
             await self._send_whole(await self._pages.answer(self._world, request), request)
         elif not gateway.knows(request.path):
@@ -299,6 +307,7 @@ class _Exchange:
             await self._send(h11.Data(data=line))
 
         failure: GatewayFailure | None = None
+        lost: OSError | trio.ClosedResourceError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
             try:
@@ -307,7 +316,11 @@ class _Exchange:
                 )
             except GatewayFailure as problem:
                 failure = problem
+            except (OSError, trio.ClosedResourceError) as problem:
+                lost = problem  # raised below: inside the nursery it would become a group
             nursery.cancel_scope.cancel()
+        if lost is not None:
+            raise lost
         if failure is not None and not started:
             await self._fail(failure, request)
         elif started:
@@ -346,7 +359,8 @@ class _Exchange:
         if self._http.their_state is not h11.DONE and ("Connection", "close") not in headers:
             headers.append(("Connection", "close"))
         await self._send(self._response(answer.status, headers))
-        await self._send(h11.Data(data=answer.body))
+        if self._method != "HEAD":
+            await self._send(h11.Data(data=answer.body))
         await self._send(h11.EndOfMessage())
 
     async def _send(self, event: Any) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import random
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from .schedule import Act, Deviation, Schedule, Settings
 
 __all__ = ["Choices", "FixedChoices", "RandomChoices", "draw_settings"]
@@ -32,6 +34,9 @@ class Choices(Protocol):
     def next_act(self, now: int, leader: int) -> Deviation | None:
         """The next act, at a moment after ``now``; None: no more. ``leader`` is 0 when there is none."""
 
+    def elected(self, now: int, leader: int) -> tuple[Deviation, ...]:
+        """Acts that answer an election, at moments after ``now``."""
+
     def message(self, link: int, ordinal: int) -> Deviation | None: ...
 
     def write(self, node: int, ordinal: int) -> Deviation | None: ...
@@ -44,6 +49,19 @@ class Choices(Protocol):
 def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) -> Settings:
     """The settings of a random run: mostly the shipped ones, at times with a protection switched off."""
     rng = random.Random(f"{seed}/settings")
+    if rng.random() < 0.15:  # churn: leaders fall while their first entries travel, one by one
+        return Settings(
+            seed=seed,
+            nodes=nodes,
+            duration_us=int(seconds * 1_000_000),
+            pre_vote=False,
+            check_quorum=False,
+            election_ticks=5,
+            latency_us=rng.choice((5_000, 10_000)) * 2,
+            write_us=rng.choice((200, 1_000)) * 2,
+            max_append_entries=1,
+            strict=strict,
+        )
     return Settings(
         seed=seed,
         nodes=nodes,
@@ -80,6 +98,9 @@ class RandomChoices:
         self._act_gap_us = rng.choice((60_000, 120_000, 250_000))
         self._leader_share = rng.choice((0.2, 0.5, 0.8))
         self._long = rng.random() < 0.3  # delays of the order of election timeouts
+        self._coups = rng.choice((0.0, 0.0, 0.4, 0.8)) if faults else 0.0
+        self._churn = not settings.pre_vote and not settings.check_quorum and settings.max_append_entries == 1
+        self._moments: set[int] = set()  # of acts: no two at once
 
     def _gap(self, rate: float) -> int:
         if rate <= 0.0:
@@ -105,15 +126,53 @@ class RandomChoices:
 
     def next_act(self, now: int, leader: int) -> Deviation | None:
         rng = self._rng
-        at = (now + 1 + int(rng.expovariate(1.0) * self._act_gap_us)) | 1
-        if at <= now:
-            at += 2
+        at = self._moment(now + int(rng.expovariate(1.0) * self._act_gap_us))
         if at >= self.settings.duration_us:
             return None
         if rng.random() >= self._fault_share:
             act = Act.PROPOSE if rng.random() < 0.65 else Act.READ
             return self._take(Deviation(act, at, self._node(leader)))
         return self._take(self._fault(rng.choice(self._faults), at, leader))
+
+    def _moment(self, at: int) -> int:
+        at = (at + 1) | 1
+        while at in self._moments:
+            at += 2
+        self._moments.add(at)
+        return at
+
+    def elected(self, now: int, leader: int) -> tuple[Deviation, ...]:
+        """Often strike the new leader while its first entries travel, and set up the next candidate."""
+        rng = self._rng
+        step = self.settings.latency_us
+        if self._churn:
+            return self._coup(now, leader, step)
+        if rng.random() >= self._coups:
+            return ()
+        strike = now + rng.randint(0, 10 * step)
+        act = rng.choice(self._faults)
+        if act == Act.HURRY:
+            fault = Deviation(act, self._moment(strike), rng.randint(1, self.settings.nodes), 20)
+        else:
+            fault = self._fault(act, self._moment(strike), leader)
+            if act != Act.PARTITION:
+                fault = replace(fault, node=leader)
+        after = self._moment(strike + rng.randint(step, 20 * step))
+        heir = Deviation(Act.HURRY, after, rng.randint(1, self.settings.nodes), 20)
+        return self._take(fault), self._take(heir)
+
+    def _coup(self, now: int, leader: int, step: int) -> tuple[Deviation, ...]:
+        """Cut the leader off, alone or with one other, and let somebody campaign against it."""
+        rng = self._rng
+        strike = now + rng.randint(0, 8 * step)
+        mask = 1 << leader
+        if rng.random() < 0.5:
+            mask |= 1 << rng.randint(1, self.settings.nodes)
+        span = 2_000 * rng.randint(20, 200)
+        cut = Deviation(Act.PARTITION, self._moment(strike), mask, span, rng.choice((0, 0, 1, 2)))
+        after = self._moment(strike + rng.randint(0, 6 * step))
+        heir = Deviation(Act.HURRY, after, rng.randint(1, self.settings.nodes), 20)
+        return self._take(cut), self._take(heir)
 
     def _fault(self, act: Act, at: int, leader: int) -> Deviation:
         rng = self._rng
@@ -186,6 +245,9 @@ class FixedChoices:
 
     def next_act(self, now: int, leader: int) -> Deviation | None:
         return self._acts.pop() if self._acts else None
+
+    def elected(self, now: int, leader: int) -> tuple[Deviation, ...]:
+        return ()
 
     def message(self, link: int, ordinal: int) -> Deviation | None:
         return self._at_ordinal.get((Act.DROP, link, ordinal))

@@ -11,9 +11,9 @@ acts, so that an act never ties with another event and leaving one out does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Protocol
 
 from tercet.core.errors import Corruption
 from tercet.core.raft import (
@@ -49,13 +49,21 @@ _LIVENESS_US = 30_000_000  # a majority alone must commit within this time
 _FINAL_PROPOSALS_US = 400_000
 _APPLY_US = 400
 _MASK = (1 << 64) - 1
-_TICK, _DELIVER, _WRITTEN, _APPLIED, _RESTART, _POWER_CUT, _ACT = range(7)
+_TICK, _DELIVER, _WRITTEN, _APPLIED, _RESTART, _POWER_CUT, _ANSWER, _ACT = range(8)
 _MIX = 0x9E3779B97F4A7C15
 _PROMISES = (AppendReply, VoteReply)
 _TICKED = Tick()
 
-# Told every step: (virtual time in us, node, event, effects, state after it).
-Recorder = Callable[[int, int, Event, Effects, RaftState], None]
+
+class Recorder(Protocol):
+    """Told everything that happens; must not change anything."""
+
+    def step(self, now_us: int, event: Event | None, effects: Effects, state: RaftState) -> None:
+        """A step that led to ``state``; ``event`` None: a life begins."""
+
+    def note(self, now_us: int, deviation: Deviation) -> None:
+        """A deviation bites now."""
+
 
 
 class Node:
@@ -119,7 +127,7 @@ class World:
         self.now = end
 
     def _dispatch(self, kind: int, node: Node, load: Any) -> None:
-        if node.paused_until > self.now and kind != _ACT:
+        if node.paused_until > self.now and kind < _ANSWER:
             if kind == _TICK:
                 self._push(self.now + TICK_US, _TICK, node.node_id, 0)
             else:
@@ -146,7 +154,9 @@ class World:
             life, deviation = load
             if life == node.life and self._faults:
                 self._crash(node, deviation)
-        else:
+        elif self._faults:
+            if kind == _ACT:
+                self._next_act()
             self._act(load)
 
     def _push(self, at: int, kind: int, node_id: int, load: Any) -> None:
@@ -171,9 +181,9 @@ class World:
             + (after.commit_index << 20)
             + (after.role << 56)
         ) & _MASK
-        self.invariants.observe(node_id, after, effects)
         if self.recorder is not None:
-            self.recorder(self.now, node_id, event, effects, after)
+            self.recorder.step(self.now, event, effects, after)
+        self.invariants.observe(node_id, after, effects)
         if effects is not NO_EFFECTS:
             self._do(node, effects)
 
@@ -191,6 +201,9 @@ class World:
             self.invariants.read_confirmed(node.node_id, read.context, read.read_index)
         if effects.soft_state is not None and effects.soft_state.role == Role.LEADER:
             self._leader = node.node_id
+            if self._faults:
+                for answer in self.choices.elected(self.now, node.node_id):
+                    heappush(self._heap, (answer.at, 0, _ANSWER, 0, answer))
 
     def _begin_write(self, node: Node) -> None:
         state = node.state
@@ -201,6 +214,7 @@ class World:
         if self._faults:
             deviation = self.choices.write(node.node_id, node.disk.writes)
             if deviation is not None:
+                self._note(deviation)
                 if deviation.act == Act.CRASH_WRITE:
                     half = latency // 4 * 2
                     self._push(self.now + half, _POWER_CUT, node.node_id, (node.life, deviation))
@@ -225,6 +239,7 @@ class World:
         if self._faults:
             deviation = self.choices.apply(node.node_id, node.applies)
             if deviation is not None:
+                self._note(deviation)
                 latency = deviation.amount
         node.applies += 1
         node.apply_end = max(node.apply_end, self.now) + latency
@@ -249,6 +264,7 @@ class World:
                 if self._cut_until[link] > self.now:
                     continue
                 if deviation is not None:
+                    self._note(deviation)
                     if deviation.act == Act.DROP:
                         continue
                     self._push(self.now + deviation.amount, _DELIVER, to, load)
@@ -282,7 +298,7 @@ class World:
             heappush(self._heap, (deviation.at, 0, _ACT, 0, deviation))
 
     def _act(self, deviation: Deviation) -> None:
-        self._next_act()
+        self._note(deviation)
         act = deviation.act
         if act == Act.PARTITION:
             self._cut(deviation)
@@ -304,6 +320,10 @@ class World:
             other = self.nodes[deviation.extra]
             if other is not node and other.state is not None and other.paused_until <= self.now:
                 self._hurry(other, deviation.amount)
+
+    def _note(self, deviation: Deviation) -> None:
+        if self.recorder is not None:
+            self.recorder.note(self.now, deviation)
 
     def _hurry(self, node: Node, ticks: int) -> None:
         for _ in range(ticks):
@@ -358,12 +378,16 @@ class World:
             raise Violation("lost on disk", f"node {node.node_id} cannot start: {error}") from error
         node.apply_end = self.now
         self.invariants.restarted(node.node_id, node.state)
+        if self.recorder is not None:
+            self.recorder.step(self.now, None, NO_EFFECTS, node.state)
 
     # --- liveness --------------------------------------------------------------------------------------
 
     def _finale(self) -> None:
         """Faults end and only a majority goes on: within a bound it must commit something new."""
-        mask = self.choices.finale(self.now).node
+        finale = self.choices.finale(self.now)
+        self._note(finale)
+        mask = finale.node
         self._faults = False
         self._cut_until = [0] * len(self._cut_until)
         chosen = [node for node in self.nodes[1:] if mask >> node.node_id & 1]

@@ -16,14 +16,14 @@ __all__ = ["COMMANDS", "SIM_COMMANDS", "main"]
 #: Command -> the module and the click object that do it. ``sim`` has commands of two modules.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "cluster": ("tercet.net.cluster", "cluster"),
-    "campaign": ("tercet.jepsen_like.commands", "campaign"),
+    "campaign": ("tercet.jepsen_like.campaign_commands", "campaign"),
     "check": ("tercet.jepsen_like.commands", "check"),
     "trace": ("tercet.reports.commands", "trace"),
     "bench": ("tercet.jepsen_like.bench.commands", "bench"),
 }
 SIM_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "run": ("tercet.sim.commands", "run"),
-    "explore": ("tercet.sim.explorer.commands", "explore"),
+    "run": ("tercet.jepsen_like.sim_commands", "run"),
+    "explore": ("tercet.jepsen_like.sim_commands", "explore"),
 }
 
 

@@ -85,11 +85,12 @@ def test_a_changed_digest_effect_event_or_order_is_noticed(data: bytes) -> None:
     record = trace.records[place]
     assert isinstance(record, Step)
     other = replace(record.effects, hard_state=HardState(99))
-    for what, changes in {
+    alterations: dict[str, dict[str, object]] = {
         "digest": {"digest": bytes(16)},
         "effects": {"effects": other},
         "order": {"sequence": record.sequence + 1},
-    }.items():
+    }
+    for what, changes in alterations.items():
         (mismatch,) = verify(changed(trace, place, **changes)).mismatches
         assert (mismatch.position, mismatch.what) == (place, what)
     assert verify(changed(trace, place, event=Tick())).mismatches[0].position == place

@@ -12,6 +12,8 @@ from tercet.core.wire.varint import decode_varint, encode_varint, varint_size
 
 _U64 = st.integers(0, 2**64 - 1)
 _I64 = st.integers(-(2**63), 2**63 - 1)
+_EDGES = [power + step for power in (2**7, 2**14, 2**21, 2**28) for step in (-1, 0, 1)]
+_REVISIONS = st.sampled_from(_EDGES) | st.integers(0, 2**29) | _I64
 
 
 @given(_U64, st.binary(max_size=5), st.binary(max_size=5))
@@ -46,7 +48,7 @@ def test_the_header_is_what_protobuf_writes(cluster: int, member: int, revision:
     assert response_header(cluster, member, revision, term) == message.SerializeToString()
 
 
-@given(_U64, _U64, st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=8))
+@given(_U64, _U64, st.lists(st.tuples(_REVISIONS, st.integers(0, 3) | _U64), max_size=8))
 def test_the_kept_header_is_never_stale(cluster: int, member: int, uses: list[tuple[int, int]]) -> None:
     prefix = HeaderPrefix(cluster, member)
     for revision, term in uses:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.huffman_table import decode_huffman as package_huffman
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tercet.core.wire.hpack_decode import HeaderDecoder, HeaderListTooLarge, HpackError
 from tercet.core.wire.hpack_encode import encode_plain
+from tercet.core.wire.hpack_huffman import decode_huffman
 
 _NAMES = st.sampled_from([b":path", b":method", b"grpc-timeout", b"user-agent", b"token", b"x"]) | st.binary(
     min_size=1, max_size=12
@@ -50,6 +54,24 @@ def test_any_bytes_are_decoded_or_refused_as_the_package_does(blocks: list[bytes
         assert mine == expected
         if mine is None:
             return
+
+
+@given(st.binary(max_size=30))
+@settings(max_examples=500)
+def test_huffman_strings_are_decoded_or_refused_as_the_package_does(text: bytes) -> None:
+    try:
+        expected = package_huffman(text)
+    except HPACKError:
+        with pytest.raises(ValueError, match="code"):
+            decode_huffman(text)
+    else:
+        assert decode_huffman(text) == expected
+
+
+@given(st.binary(max_size=100))
+def test_huffman_strings_survive_the_round_trip(text: bytes) -> None:
+    encoded = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text)
+    assert decode_huffman(encoded) == text
 
 
 @given(st.lists(st.tuples(_NAMES, _VALUES), max_size=8))

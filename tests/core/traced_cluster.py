@@ -79,7 +79,7 @@ class TracedCluster:
         self.note("heal", "all links work")
 
     def propose(self, node: int, *data: bytes) -> None:
-        self.note("client", f"write {', '.join(map(repr, data))}", node)
+        self.note("client", "write " + b", ".join(data).decode(), node)
         self.feed(node, Propose(data))
 
     @property

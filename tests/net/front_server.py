@@ -43,12 +43,14 @@ async def serving(
     world = real_world("front-test", write_log=lambda line: None)
     front = Front(world, services, http1, limits=limits)
     listener = await world.net.listen("127.0.0.1", 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(front.run)
-        nursery.start_soon(front.serve_listener, listener)
-        yield front, listener.address
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(front.run)
+            nursery.start_soon(front.serve_listener, listener)
+            yield front, listener.address
+            nursery.cancel_scope.cancel()
+    finally:
         listener.close()
-        nursery.cancel_scope.cancel()
 
 
 async def main(port: int) -> None:

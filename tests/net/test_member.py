@@ -96,6 +96,23 @@ def test_no_acknowledged_write_is_lost_when_the_leader_loses_power_and_it_catche
     in_cluster(test)
 
 
+def test_what_a_follower_is_asked_between_two_leaders_waits_for_the_new_one() -> None:
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        old = await leader_of(sim, cluster)
+        follower = next(name for name in cluster.names if name != old)
+        async with cluster.client("c1", (f"http://{follower}:2379",)) as client:
+            await client.put(b"key", b"before")
+            sim.kill(old)
+            await sim.sleep(0.2)
+            started = sim.now
+            await client.put(b"key", b"after", timeout=30.0)
+            found = await client.get(b"key", timeout=30.0)
+            assert [kv.value for kv in found.kvs] == [b"after"]
+            assert sim.now - started < 4.0
+
+    in_cluster(test)
+
+
 def test_a_leader_cut_off_from_the_others_neither_acknowledges_writes_nor_serves_linearizable_reads() -> None:
     async def test(sim: SimWorld, cluster: Cluster) -> None:
         alone = await leader_of(sim, cluster)

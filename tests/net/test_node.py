@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -19,7 +19,9 @@ from tercet.core.raft.types import (
     HeartbeatReply,
     HeartbeatRequest,
     Message,
+    ProposeRequest,
     ReadIndex,
+    ReadIndexRequest,
     Tick,
     VoteReply,
     VoteRequest,
@@ -64,9 +66,13 @@ class Sent:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.cut = False  # nothing leaves, and the node is told so
 
-    def send(self, messages: list[Message]) -> None:
+    def send(self, messages: list[Message]) -> list[Message]:
+        if self.cut:
+            return messages
         self.messages += messages
+        return []
 
     async def call(self, member_id: int, method: str, payload: bytes, timeout: float) -> bytes:
         return b"called %d %s" % (member_id, method.encode())
@@ -106,9 +112,9 @@ class Bench:
     """One node with its surroundings."""
 
     def __init__(self, world: World, members: int = 1, *, max_request_bytes: int = 1000) -> None:
-        self.steps: Any = Steps()
-        self.clock: Any = Jumping(world.clock)
-        self.world = world = replace(world, probe=self.steps, clock=self.clock)
+        self.steps = Steps()
+        self.clock = Jumping(world.clock)
+        self.world = world = replace(world, probe=cast("Any", self.steps), clock=cast("Any", self.clock))
         self.storage = HeldStorage()
         self.sent = Sent()
         ids = tuple(range(1, members + 1))
@@ -268,12 +274,44 @@ def test_a_proposal_held_for_want_of_a_leader_goes_to_the_leader_that_appears() 
     on_bench(test, members=3)
 
 
+def test_what_could_not_be_forwarded_is_forwarded_once_the_leader_is_reachable() -> None:
+    async def test(bench: Bench) -> None:
+        bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))
+        await bench.settle()
+        bench.sent.cut = True
+        bench.put(b"a")
+        bench.node.read_index(lambda error: None)
+        await bench.world.clock.sleep(0.5)
+        bench.sent.cut = False
+        await bench.world.clock.sleep(0.25)
+        [forwarded] = bench.sent.take(ProposeRequest)
+        assert (forwarded.to, len(forwarded.entries)) == (2, 1)
+        assert len(bench.sent.take(ReadIndexRequest)) == 1
+
+    on_bench(test, members=3)
+
+
 def test_a_client_deadline_earlier_than_the_members_own_is_kept() -> None:
     async def test(bench: Bench) -> None:
         deadline = bench.world.clock.monotonic() + 1.0
         bench.node.propose(Command.PUT, put(b"a"), bench.outcomes.append, deadline)
         await bench.world.clock.sleep(1.2)
         assert bench.outcomes == [rpc_errors.TIMEOUT]
+
+    on_bench(test, members=3)
+
+
+def test_a_proposal_lost_with_its_leader_times_out_with_that_reason() -> None:
+    async def test(bench: Bench) -> None:
+        bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))
+        await bench.settle()
+        bench.put(b"a")
+        await bench.world.clock.sleep(1.0)
+        bench.receive(HeartbeatRequest(sender=3, to=1, term=2, leader_commit=0))
+        await bench.world.clock.sleep(TIMEOUT)
+        assert bench.outcomes == [rpc_errors.TIMEOUT_LEADER_FAIL]
+        assert (bench.node.leader_changes, bench.node.failed_proposals) == (2, 1)
+        assert bench.node.pending_proposals == 0
 
     on_bench(test, members=3)
 

@@ -39,6 +39,8 @@ from tercet.net.peers import Peers, split_url
 from tercet.net.real import real_world
 from tercet.net.world import Connection
 
+from .fuzz_peers import fuzz
+
 CLUSTER = 0xC1
 
 
@@ -290,9 +292,14 @@ def test_a_decoder_refuses_frames_that_are_too_long_damaged_or_of_another_shape(
         FrameDecoder().feed(encode("text"))  # type: ignore[arg-type]
 
 
+def test_thousands_of_fuzzed_streams_end_in_a_clean_close() -> None:
+    assert fuzz(11, 3000) > 100, "some streams must have got past the hello"
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 4096])
 def test_a_decoder_does_not_care_how_the_bytes_are_cut(step: int) -> None:
-    frames: list[Frame] = [Ping(), Call(1, "a", b"b" * 300), Batch((heartbeat(1, 2),)), Answer(1, 0, "", b"c"), Pong()]
+    batch = Batch((heartbeat(1, 2),))
+    frames: list[Frame] = [Ping(), Call(1, "a", b"b" * 300), batch, Answer(1, 0, "", b"c"), Pong()]
     data = b"".join(encode(frame) for frame in frames)
     decoder = FrameDecoder()
     assert [f for i in range(0, len(data), step) for f in decoder.feed(data[i : i + step])] == frames

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import h11
 import pytest
 import trio
@@ -27,11 +29,14 @@ def test_a_connection_is_a_correct_half_closeable_stream() -> None:
     run_in_world(check)
 
 
-def clogged_pair(pair: object) -> object:
+Pair = Callable[[], Awaitable[tuple[ConnectionStream, ConnectionStream]]]
+
+
+def clogged_pair(pair: Pair) -> Pair:
     """A pair on which ``send_all`` blocks in both directions."""
 
     async def make() -> tuple[ConnectionStream, ConnectionStream]:
-        left, right = await pair()  # type: ignore[operator]
+        left, right = await pair()
         for stream in (left, right):
             while stream._connection.try_send(b"x" * 65536):
                 pass

@@ -33,7 +33,7 @@ class Services:
         self._leader = LeaderCalls(world, node, timeout=5 + 2 * election_timeout)
         kv = KvService(node, answers, max_txn_ops=config.max_txn_ops)
         lease = LeaseService(
-            world, node, answers, self._leader, election_timeout_ms=config.election_timeout_ms
+            world, node, answers, self.leases, self._leader, election_timeout_ms=config.election_timeout_ms
         )
         maintenance = MaintenanceService(node, answers, version=config.reported_version)
         self.watch = WatchService(

@@ -10,10 +10,11 @@ from functools import partial
 
 from tercet.core import rpc_errors
 from tercet.core.lease.lessor import MAX_TTL, minimum_ttl
-from tercet.core.machine import Command
+from tercet.core.machine import Command, Outcome
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...leases import LeaseKeeper
 from ...world import World
 from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
 from .leader_calls import LeaderCalls
@@ -26,10 +27,18 @@ class LeaseService:
     """``etcdserverpb.Lease`` of one member."""
 
     def __init__(
-        self, world: World, member: Member, answers: Answers, leader: LeaderCalls, *, election_timeout_ms: int
+        self,
+        world: World,
+        member: Member,
+        answers: Answers,
+        keeper: LeaseKeeper,
+        leader: LeaderCalls,
+        *,
+        election_timeout_ms: int,
     ) -> None:
         self._member = member
         self._answers = answers
+        self._keeper = keeper
         self._leader = leader
         self._ids = world.rng.stream("lease-ids")
         self._minimum = minimum_ttl(election_timeout_ms)
@@ -57,11 +66,13 @@ class LeaseService:
         request.TTL = max(request.TTL, self._minimum)
         chosen_here = not request.ID
         while not request.ID or (chosen_here and request.ID in self._member.machine.lessor):
-            request.ID = self._ids.getrandbits(63)
+            request.ID = 1 << 62 | self._ids.getrandbits(62)  # always 16 hexadecimal digits
         payload = request.SerializeToString()
-        self._member.propose(
-            Command.LEASE_GRANT, payload, partial(self._answers.finish, call), call.deadline
-        )
+        self._member.propose(Command.LEASE_GRANT, payload, partial(self._granted, call), call.deadline)
+
+    def _granted(self, call: UnaryCall, outcome: Outcome | RpcError) -> None:
+        self._answers.finish(call, outcome)
+        self._keeper.notice_grant()
 
     def revoke(self, call: UnaryCall) -> None:
         rpc.LeaseRevokeRequest.FromString(call.message)

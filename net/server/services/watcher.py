@@ -124,7 +124,7 @@ def cut_at_revision(events: list[Event], limit: int) -> int:
     """How many events from the front make whole revisions of about ``limit`` bytes; all of one at least."""
     size = 0
     for place, event in enumerate(events):
-        if size >= limit and event.record.mod_revision != events[place - 1].record.mod_revision:
+        if place and size >= limit and event.record.mod_revision != events[place - 1].record.mod_revision:
             return place
         size += len(event.record.data)
     return len(events)

@@ -1,0 +1,148 @@
+"""Replication as a follower does it: accepting entries, repairing conflicts, learning what is committed.
+
+An append is accepted when the entry before it agrees; then everything before agrees, too. What conflicts is
+replaced, what is there already stays. The acknowledgement proves agreement up to the request's own last
+entry, no further, and leaves only when that is durable.
+
+Source: Ongaro and Ousterhout 2014, section 5.3.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ..errors import Corruption
+from .log import Log
+from .state import Duty, RaftState
+from .types import AppendReply, AppendRequest, Entry, HeartbeatReply, HeartbeatRequest
+
+__all__ = [
+    "acknowledge", "acknowledged_index", "commit_told", "on_append_request", "on_heartbeat_request",
+    "reconcile",
+]
+
+
+def reconcile(log: Log, request: AppendRequest) -> tuple[Log, tuple[Entry, ...]]:
+    """Make ``log`` agree with the request's entries; the entry before them agrees already.
+
+    Entries we have are skipped; only a real conflict truncates, since an old request that arrives late must
+    not cut off what came after it (bug B7).
+
+    Returns:
+        The new log, and those entries that were appended to it.
+    """
+    entries = request.entries
+    if not entries:
+        return log, ()
+    if request.prev_log_index == log.last_index:
+        return log.append(entries), entries
+    for position, entry in enumerate(entries):
+        if log.term_at(entry.index) != entry.term:
+            fresh = entries[position:]
+            return log.truncated(entry.index - 1).append(fresh), fresh
+    return log, ()
+
+
+def acknowledged_index(request: AppendRequest, log: Log) -> int:
+    """What an accepted request proves: agreement up to its own last entry, whatever ``log`` has beyond."""
+    return request.prev_log_index + len(request.entries)
+
+
+def commit_told(request: AppendRequest) -> int:
+    """How far an accepted request lets a follower commit: never beyond what it proves to agree."""
+    return min(request.leader_commit, request.prev_log_index + len(request.entries))
+
+
+def acknowledge(duty: Duty, reply: AppendReply) -> None:
+    """Tell the leader that entries are held, but only once they are durable."""
+    duty.send_after_persist += (reply,)
+
+
+def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> RaftState:
+    """Accept the leader's entries if the one before them agrees; else tell where logs may still agree."""
+    log = state.log
+    prev = request.prev_log_index
+    if log.term_at(prev) != request.prev_log_term:
+        _refuse_append(state, request, duty)
+        return replace(state, election_elapsed=0)
+    new_log, fresh = reconcile(log, request)
+    commit = commit_told(request)
+    if commit < state.commit_index:
+        commit = state.commit_index
+    persisted_index = state.persisted_index
+    released = state.released_index
+    conflict_term = state.conflict_term
+    if fresh:
+        first = fresh[0].index
+        if first <= state.commit_index:
+            raise Corruption(
+                f"leader {request.sender} of term {request.term} wants to replace entry {first}, but this "
+                f"node has committed up to {state.commit_index}"
+            )
+        if first <= log.last_index:
+            conflict_term = state.current_term
+            persisted_index = min(persisted_index, first - 1)
+        duty.entries = fresh
+    durable = commit if commit < persisted_index else persisted_index
+    if durable > released:
+        released = durable
+    acknowledge(
+        duty,
+        AppendReply(
+            sender=state.config.node_id,
+            to=request.sender,
+            term=state.current_term,
+            success=True,
+            match_index=acknowledged_index(request, new_log),
+        ),
+    )
+    return replace(
+        state,
+        log=new_log,
+        election_elapsed=0,
+        commit_index=commit,
+        persisted_index=persisted_index,
+        released_index=released,
+        conflict_term=conflict_term,
+    )
+
+
+def _refuse_append(state: RaftState, request: AppendRequest, duty: Duty) -> None:
+    hint = state.log.last_not_after_term(request.prev_log_index, request.prev_log_term)
+    detail = f"entry {request.prev_log_index} of term {request.prev_log_term}"
+    duty.refuse("append/no-match", detail)
+    duty.send_after_persist += (
+        AppendReply(
+            sender=state.config.node_id,
+            to=request.sender,
+            term=state.current_term,
+            success=False,
+            prev_log_index=request.prev_log_index,
+            hint_index=hint,
+            hint_term=state.log.term_at(hint),
+            refusal="append/no-match",
+        ),
+    )
+
+
+def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty) -> RaftState:
+    """The leader is alive and has committed so far."""
+    commit = request.leader_commit
+    if not request.quiet:
+        duty.send += (
+            HeartbeatReply(
+                sender=state.config.node_id,
+                to=request.sender,
+                term=state.current_term,
+                context=request.context,
+            ),
+        )
+    if commit <= state.commit_index:
+        return replace(state, election_elapsed=0)
+    if commit > state.log.last_index:
+        raise Corruption(
+            f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit}, but "
+            f"its log ends at {state.log.last_index}: durable entries were lost"
+        )
+    released = max(state.released_index, min(commit, state.persisted_index))
+    return replace(state, election_elapsed=0, commit_index=commit, released_index=released)

@@ -1,0 +1,179 @@
+"""Members as real processes, for tests that need what no simulation has: kill -9, ports, foreign clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for sock in sockets:
+            sock.bind((HOST, 0))
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def wait_until(what: str, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Ask until the answer is true, and return it; fail with ``what`` when it takes too long."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+def environment() -> dict[str, str]:
+    """The process's environment without what would configure a member or a client."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("ETCD", "ETCDCTL"))}
+
+
+class Member:
+    """One member: its command line, and its process when it runs."""
+
+    def __init__(self, name: str, client_port: int, peer_port: int, folder: Path, arguments: Sequence[str]):
+        self.name = name
+        self.client_port = client_port
+        self.peer_port = peer_port
+        self.data_dir = folder / name
+        self.log_path = folder / f"{name}.log"
+        self.arguments = list(arguments)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"{HOST}:{self.client_port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def start(self) -> None:
+        assert self.process is None or self.process.poll() is not None
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tercet", *self.arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
+            )  # fmt: skip
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def http(self, path: str, body: dict[str, Any] | None = None, timeout: float = 3.0) -> Any:
+        """GET, or POST with a body; the JSON answer, or None when there is none."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self.endpoint}{path}", data=data)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return json.loads(response.read())
+        except (OSError, urllib.error.URLError, ValueError):
+            return None
+
+    def healthy(self) -> bool:
+        found = self.http("/health")
+        return bool(found) and found["health"] == "true"
+
+    def status(self) -> dict[str, Any]:
+        found = self.http("/v3/maintenance/status", {})
+        assert found is not None, f"{self.name} does not answer"
+        return dict(found)
+
+
+class Cluster:
+    """Some members that know each other; a context manager that leaves nothing running."""
+
+    def __init__(self, folder: Path, size: int = 1, *, token: str = "e2e", flags: Sequence[str] = ()) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        ports = free_ports(2 * size)
+        names = [f"n{number + 1}" for number in range(size)]
+        roster = ",".join(f"{n}=http://{HOST}:{p}" for n, p in zip(names, ports[size:], strict=True))
+        self.members = []
+        for name, client, peer in zip(names, ports[:size], ports[size:], strict=True):
+            client_url, peer_url = f"http://{HOST}:{client}", f"http://{HOST}:{peer}"
+            arguments = [
+                "--name", name, "--data-dir", str(folder / name),
+                "--listen-client-urls", client_url, "--advertise-client-urls", client_url,
+                "--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url,
+                "--initial-cluster", roster, "--initial-cluster-token", token, *flags,
+            ]  # fmt: skip
+            self.members.append(Member(name, client, peer, folder, arguments))
+
+    def __enter__(self) -> Cluster:
+        for member in self.members:
+            member.start()
+        try:
+            self.wait_healthy()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        for member in self.members:
+            if member.process is not None and member.process.poll() is None:
+                member.process.kill()
+                member.process.wait()
+
+    def wait_healthy(self, members: Sequence[Member] | None = None) -> None:
+        for member in members or self.members:
+            wait_until(f"{member.name} is healthy", member.healthy)
+
+    @property
+    def endpoints(self) -> str:
+        return ",".join(member.endpoint for member in self.members)
+
+    def leader(self) -> Member:
+        """The member that the running members agree on as leader."""
+
+        def agreed() -> Member | None:
+            found = {}
+            for member in self.members:
+                if member.running():
+                    status = member.http("/v3/maintenance/status", {})
+                    if status is None or not status.get("leader"):
+                        return None
+                    found[status["header"]["member_id"]] = (member, status["leader"])
+            leaders = {leader for _, leader in found.values()}
+            return found[leaders.pop()][0] if len(leaders) == 1 and leaders <= found.keys() else None
+
+        return wait_until("the members agree on a leader", agreed)  # type: ignore[no-any-return]
+
+    def etcdctl(self, *words: str, check: bool = True, stdin: str = "", timeout: float = 30.0) -> str:
+        """Run Debian's etcdctl against all members; its standard output."""
+        done = subprocess.run(
+            ["etcdctl", "--endpoints", self.endpoints, *words],
+            input=stdin, capture_output=True, text=True, timeout=timeout,
+            env=environment() | {"ETCDCTL_API": "3"},
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, f"etcdctl {words}: {done.returncode} {done.stdout} {done.stderr}"
+        return done.stdout if check else done.stdout + done.stderr

@@ -1,0 +1,224 @@
+"""etcd's command line: its syntax, its precedence, its words."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.net.flag_table import FLAGS, TABLE, Effect, Kind
+from tercet.net.flag_values import parse_duration
+from tercet.net.flags import FlagError, UsageError, help_text, parse
+
+NAME_SPELLINGS = [["-name", "n1"], ["-name=n1"], ["--name", "n1"], ["--name=n1"]]
+
+
+def refused(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(FlagError) as caught:
+        parse(arguments, environment or {})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("words", NAME_SPELLINGS)
+def test_every_spelling_of_a_flag_means_the_same(words: list[str]) -> None:
+    assert parse(words, {}).config.name == "n1"
+
+
+@pytest.mark.parametrize(("words", "wanted"), [
+    (["--pre-vote"], True), (["--pre-vote=false"], False), (["-pre-vote=0"], False), (["--pre-vote=T"], True),
+])  # fmt: skip
+def test_a_boolean_flag_takes_its_value_only_after_an_equals_sign(words: list[str], wanted: bool) -> None:
+    assert parse(words, {}).config.pre_vote is wanted
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["-nope"], "flag provided but not defined: -nope"),
+    (["--nope=3"], "flag provided but not defined: -nope"),
+    (["---x"], "bad flag syntax: ---x"),
+    (["--=3"], "bad flag syntax: --=3"),
+    (["--name"], "flag needs an argument: -name"),
+    (["--heartbeat-interval", "abc"], 'invalid value "abc" for flag -heartbeat-interval: parse error'),
+    (["--max-txn-ops=-1"], 'invalid value "-1" for flag -max-txn-ops: parse error'),
+    (["--quota-backend-bytes=1e3"], 'invalid value "1e3" for flag -quota-backend-bytes: parse error'),
+    (["--grpc-keepalive-min-time", "zz"],
+     'invalid value "zz" for flag -grpc-keepalive-min-time: parse error'),
+    (["--pre-vote=xx"], 'invalid boolean value "xx" for -pre-vote: parse error'),
+    (["--initial-cluster-state", "foo"],
+     'invalid value "foo" for flag -initial-cluster-state: invalid value'),
+    (["--listen-client-urls", "foo"],
+     'invalid value "foo" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: foo'),
+    (["--listen-client-urls", "http://127.0.0.1"],
+     'invalid value "http://127.0.0.1" for flag -listen-client-urls: '
+     'URL address does not have the form "host:port": http://127.0.0.1'),
+    (["--listen-client-urls", "http://127.0.0.1:1/path"],
+     'invalid value "http://127.0.0.1:1/path" for flag -listen-client-urls: '
+     "URL must not contain a path: http://127.0.0.1:1/path"),
+])  # fmt: skip
+def test_a_malformed_command_line_is_a_usage_error_in_etcds_words(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(words, {})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["extra"], "'extra' is not a valid flag"),
+    (["-"], "'-' is not a valid flag"),
+    (["--election-timeout", "100"],
+     "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]"),
+    (["--election-timeout", "60000"],
+     "--election-timeout[60000ms] is too long, and should be set less than 50000ms"),
+    (["--heartbeat-interval", "0"], "--heartbeat-interval must be >0 (set to 0ms)"),
+    (["--listen-client-urls", "http://foo:1"], "expected IP in URL for binding (http://foo:1)"),
+    (["--listen-client-urls", "http://127.0.0.1:1"],
+     "--advertise-client-urls is required when --listen-client-urls is set explicitly"),
+    (["--initial-cluster", "a=http://x:1"],
+     'couldn\'t find local name "default" in the initial cluster configuration'),
+    (["--initial-cluster", "default"],
+     "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "),
+    (["--initial-cluster", "default=http://localhost:2380,b=http://localhost:2380"],
+     "initial cluster default=http://localhost:2380,b=http://localhost:2380 has duplicate url"),
+    (["--initial-cluster", "default=http://localhost:2"],
+     "--initial-cluster has default=http://localhost:2 but missing from "
+     "--initial-advertise-peer-urls=http://localhost:2380"),
+    (["--auto-compaction-mode", "foo"], 'unknown auto-compaction-mode "foo"'),
+    (["--log-level", "foo"], 'unknown level "foo"'),
+    (["--config-file", "/nope"], "open /nope: no such file or directory"),
+    (["--cert-file", "x.pem"], "--cert-file is not supported by this version of Tercet"),
+    (["--force-new-cluster"], "--force-new-cluster is not supported by this version of Tercet"),
+])  # fmt: skip
+def test_a_configuration_that_cannot_work_is_refused(words: list[str], message: str) -> None:
+    assert refused(*words) == message
+
+
+def test_a_promise_of_encryption_is_never_ignored() -> None:
+    url = "https://127.0.0.1:1"
+    assert "https:// in --listen-client-urls is not supported" in refused(
+        "--listen-client-urls", url, "--advertise-client-urls", url
+    )
+
+
+def test_the_environment_sets_what_no_flag_sets() -> None:
+    environment = {"ETCD_NAME": "n7", "ETCD_ELECTION_TIMEOUT": "2000", "HOME": "/", "ETCD_DATA_DIR": ""}
+    config = parse(["--heartbeat-interval=200"], environment).config
+    assert (config.name, config.election_timeout_ms, config.data_dir) == ("n7", 2000, "n7.etcd")
+
+
+def test_a_flag_and_its_variable_together_are_refused_as_in_etcd() -> None:
+    message = refused("--name", "a", environment={"ETCD_NAME": "b"})
+    assert message.startswith('conflicting environment variable "ETCD_NAME" is shadowed')
+
+
+def test_a_bad_variable_is_named() -> None:
+    message = refused(environment={"ETCD_ELECTION_TIMEOUT": "abc"})
+    assert message == 'invalid value "abc" for ETCD_ELECTION_TIMEOUT: parse error'
+
+
+def test_an_unknown_variable_is_a_warning() -> None:
+    assert parse([], {"ETCD_NOPE": "1"}).warnings == ("unrecognized environment variable ETCD_NOPE=1",)
+
+
+def write(folder: Path, text: str) -> list[str]:
+    path = folder / "etcd.yml"
+    path.write_text(text)
+    return ["--config-file", str(path)]
+
+
+def test_with_a_configuration_file_flags_and_variables_are_ignored(tmp_path: Path) -> None:
+    text = "election-timeout: 3000\nunknown-key: 1\ninitial-cluster-token: x\npre-vote: false\n"
+    words = write(tmp_path, text)
+    config = parse([*words, "--name=ignored"], {"ETCD_MAX_TXN_OPS": "3"}).config
+    assert (config.name, config.election_timeout_ms, config.max_txn_ops) == ("default", 3000, 128)
+    assert (config.initial_cluster_token, config.pre_vote) == ("x", False)
+
+
+def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
+    _, path = write(tmp_path, "name: filed\n")
+    assert parse([], {"ETCD_CONFIG_FILE": path}).config.name == "filed"
+
+
+@pytest.mark.parametrize(("text", "part"), [
+    ("name: [n1\n", "error converting YAML to JSON: yaml:"),
+    ("election-timeout: abc\n", "cannot unmarshal string into Go struct field configYAML.election-timeout"),
+    ("pre-vote: 3\n", "cannot unmarshal number into Go struct field configYAML.pre-vote"),
+    ("listen-client-urls: abc\n", "unexpected error setting up listen-client-urls: URL scheme must be"),
+    ("client-transport-security:\n  cert-file: x.pem\n", "--cert-file is not supported"),
+    ("- a\n", "need a mapping"),
+])  # fmt: skip
+def test_a_bad_configuration_file_is_explained(tmp_path: Path, text: str, part: str) -> None:
+    assert part in refused(*write(tmp_path, text))
+
+
+def test_etcds_sample_file_shape_is_accepted(tmp_path: Path) -> None:
+    text = (
+        "name: 'n1'\ndata-dir:\nsnapshot-count: 10000\ninitial-cluster: 'n1=http://localhost:2380'\n"
+        "client-transport-security:\n  cert-file:\n  client-cert-auth: false\nlog-outputs: [stderr]\n"
+        "cors:\nproxy: 'off'\nwatch-progress-notify-interval: 600000000000\n"
+    )
+    assert parse(write(tmp_path, text), {}).config.name == "n1"
+
+
+def test_what_has_no_effect_yet_is_said() -> None:
+    told = "--snapshot-count has no effect in this version of Tercet"
+    assert parse(["--snapshot-count=7"], {}).warnings == (told,)
+    assert parse(["--snapshot-count=100000"], {}).warnings == ()
+
+
+def test_the_old_prefix_of_experimental_flags_is_understood() -> None:
+    parse(["--experimental-watch-progress-notify-interval=5s", "--watch-progress-notify-interval=5s"], {})
+
+
+def test_a_member_alone_is_the_default_cluster() -> None:
+    config = parse(["--name", "n1"], {}).config
+    assert dict(config.initial_cluster) == {"n1": ("http://localhost:2380",)}
+    assert len(config.members()) == 1
+
+
+def test_urls_are_sorted_and_kept_once() -> None:
+    two = "http://127.0.0.1:2,http://127.0.0.1:1,http://127.0.0.1:2"
+    config = parse(["--listen-client-urls", two, "--advertise-client-urls", "http://h:1"], {}).config
+    assert config.listen_client_urls == ("http://127.0.0.1:1", "http://127.0.0.1:2")
+
+
+def test_version_and_help_are_asked_for_in_every_spelling() -> None:
+    assert [parse([w], {}).show for w in ("--version", "-version", "-h", "--help", "-help")] == [
+        "version", "version", "help", "help", "help",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("0", 0.0), ("10s", 10.0), ("1h30m", 5400.0), ("100ms", 0.1), ("1.5s", 1.5), ("-2s", -2.0), ("3us", 3e-6),
+])  # fmt: skip
+def test_go_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "1x", "1s2", " 1s", "--1s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="parse error"):
+        parse_duration(text)
+
+
+def test_every_flag_has_a_readable_default_and_is_in_the_help() -> None:
+    text = help_text()
+    for flag in TABLE:
+        if flag.group:
+            assert f"--{flag.name} " in text
+        assert (flag.kind is Kind.CHOICE) == bool(flag.choices)
+    assert len(FLAGS) == len(TABLE)
+
+
+def test_every_flag_is_accepted_with_its_default() -> None:
+    for flag in TABLE:
+        if flag.name not in ("h", "help", "version"):
+            words = [f"--{flag.name}={flag.default}", "--advertise-client-urls=http://localhost:2379"]
+            assert parse(words, {}).warnings == ()
+    assert FLAGS["cert-file"].effect is Effect.REFUSED
+
+
+@given(st.lists(st.text(max_size=12), max_size=4))
+def test_no_command_line_raises_anything_but_a_flag_error(words: list[str]) -> None:
+    with contextlib.suppress(FlagError):
+        parse([word for word in words if "config-file" not in word], {})

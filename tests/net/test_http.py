@@ -1,0 +1,395 @@
+"""HTTP/1.1 on the client port and the peer port, byte for byte as a client sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+
+from tercet.core.machine import Alarm
+from tercet.core.rpc_errors import LEASE_NOT_FOUND, TIMEOUT
+from tercet.core.wire.proto import rpc_pb2 as rpc
+from tercet.net.config import MemberConfig
+from tercet.net.real import real_world
+from tercet.net.server.call import StreamCall, UnaryCall
+from tercet.net.server.http import BODY_BYTES_MAX, make_http1_handler
+from tercet.net.world import Connection
+
+
+@dataclass
+class Machine:
+    cluster_version: str = "3.4.0"
+    alarms: tuple[Alarm, ...] = ()
+    revision: int = 7
+    store: Any = field(default_factory=lambda: type("S", (), {"compacted": -1, "live_count": lambda _: 3})())
+
+
+@dataclass(frozen=True)
+class Row:
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+
+
+@dataclass
+class Node:
+    """As much of ``net.node.Node`` as HTTP asks for."""
+
+    member_id: int = 0xABC
+    cluster_id: int = 0xDEF
+    leader_id: int = 0xABC
+    is_leader: bool = True
+    commit_index: int = 5
+    applied_index: int = 5
+    pending_proposals: int = 0
+    failed_proposals: int = 0
+    leader_changes: int = 1
+    machine: Machine = field(default_factory=Machine)
+    read_error: Exception | None = None
+
+    def members(self) -> list[Row]:
+        return [Row(0xABC, "n1", ("http://a:1",), ("http://a:2",)), Row(0xABD, "", ("http://b:1",), ())]
+
+    def read_index(self, done: Callable[[Any], None], deadline: float | None = None) -> None:
+        done(self.read_error)
+
+
+class Methods:
+    """A few methods: enough for every way an answer can go."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.later: list[UnaryCall] = []
+        self.unary = {
+            "/etcdserverpb.KV/Range": self._range,
+            "/etcdserverpb.KV/Put": self.later.append,
+            "/etcdserverpb.Lease/LeaseRevoke": self._refuse,
+        }
+        self.stream = {
+            "/etcdserverpb.Watch/Watch": self._watch,
+            "/etcdserverpb.Lease/LeaseKeepAlive": self._keep_alive,
+        }
+        self.watch_ended = trio.Event()
+
+    def _range(self, call: UnaryCall) -> None:
+        request = rpc.RangeRequest.FromString(call.message)
+        self.seen.append((request.key, dict(call.metadata)))
+        call.reply(rpc.RangeResponse(count=len(request.key)).SerializeToString())
+
+    def _refuse(self, call: UnaryCall) -> None:
+        raise LEASE_NOT_FOUND.with_traceback(None)
+
+    async def _watch(self, call: StreamCall) -> None:
+        try:
+            while (message := await call.receive()) is not None:
+                request = rpc.WatchRequest.FromString(message)
+                await call.send(rpc.WatchResponse(
+                    watch_id=request.create_request.watch_id, created=True).SerializeToString())  # fmt: skip
+        finally:
+            self.watch_ended.set()
+
+    async def _keep_alive(self, call: StreamCall) -> None:
+        while (message := await call.receive()) is not None:
+            request = rpc.LeaseKeepAliveRequest.FromString(message)
+            if request.ID == 666:
+                call.finish(5, "etcdserver: requested lease not found")
+                await trio.sleep_forever()
+            await call.send(rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=9).SerializeToString())
+
+
+class Client:
+    """Raw bytes to a served connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.buffer = b""
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", *headers: str, version: str = "1.1"
+    ) -> None:
+        head = [f"{method} {path} HTTP/{version}", "Host: x", *headers]
+        if body:
+            head.append(f"Content-Length: {len(body)}")
+        await self.connection.send_all("\r\n".join([*head, "", ""]).encode() + body)
+
+    async def until(self, mark: bytes) -> bytes:
+        while mark not in self.buffer:
+            data = await self.connection.receive(65536)
+            assert data, f"ended without {mark!r}: {self.buffer!r}"
+            self.buffer += data
+        found, _, self.buffer = self.buffer.partition(mark)
+        return found
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """One whole response; a chunked one with its chunks joined and its trailers skipped."""
+        head = (await self.until(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:])
+        status = int(head[0].split()[1])
+        if headers.get("transfer-encoding") != "chunked":
+            size = int(headers["content-length"])
+            while len(self.buffer) < size:
+                self.buffer += await self.connection.receive(65536)
+            body, self.buffer = self.buffer[:size], self.buffer[size:]
+            return status, headers, body
+        body = b""
+        while size := int(await self.until(b"\r\n"), 16):
+            body += (await self.until(b"\r\n"))[:size]
+        while await self.until(b"\r\n"):
+            pass
+        return status, headers, body
+
+    async def ended(self) -> bool:
+        return await self.connection.receive(1) == b""
+
+
+@asynccontextmanager
+async def serving(
+    node: Node, methods: Methods | None, version: str = "3.4.35"
+) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
+    """Serve; gives a function that connects."""
+    world = real_world("n1", log_level="error", environment={})
+    handler = make_http1_handler(node, MemberConfig(reported_version=version), methods)
+    listener = await world.net.listen("127.0.0.1", 0)
+    opened: list[Connection] = []
+
+    async def one(connection: Connection) -> None:
+        try:
+            first = await connection.receive(65536)
+            await handler(world, connection, first)
+        finally:
+            connection.close()
+
+    async with trio.open_nursery() as nursery:
+
+        async def accept() -> None:
+            while True:
+                nursery.start_soon(one, await listener.accept())
+
+        async def connect() -> Client:
+            opened.append(await world.net.connect("127.0.0.1", int(listener.address.rpartition(":")[2])))
+            return Client(opened[-1])
+
+        nursery.start_soon(accept)
+        with trio.fail_after(20):
+            yield connect
+        nursery.cancel_scope.cancel()
+    for connection in opened:
+        connection.close()
+    listener.close()
+
+
+async def ask(node: Node, method: str, path: str, body: bytes = b"", version: str = "3.4.35") -> Any:
+    async with serving(node, Methods(), version) as connect:
+        client = await connect()
+        await client.send(method, path, body)
+        return await client.answer()
+
+
+async def test_version_and_unknown_pages() -> None:
+    status, headers, body = await ask(Node(), "GET", "/version")
+    assert (status, body) == (200, b'{"etcdserver":"3.4.35","etcdcluster":"3.4.0"}')
+    assert headers["content-type"] == "application/json"
+    assert headers["access-control-allow-origin"] == "*"
+    status, headers, body = await ask(Node(), "POST", "/version", b"x")
+    assert (status, headers["allow"], body) == (405, "get", b"Method Not Allowed\n")
+    assert (await ask(Node(), "GET", "/nope"))[::2] == (404, b"404 page not found\n")
+    assert (await ask(Node(), "OPTIONS", "/v3/kv/range"))[::2] == (200, b"")
+
+
+@pytest.mark.parametrize(("node", "path", "status", "body"), [
+    (Node(), "/health", 200, b'{"health":"true"}'),
+    (Node(leader_id=0), "/health", 503, b'{"health":"false"}\n'),
+    (Node(leader_id=0), "/health?serializable=true", 200, b'{"health":"true"}'),
+    (Node(read_error=TIMEOUT), "/health", 503, b'{"health":"false"}\n'),
+    (Node(machine=Machine(alarms=(Alarm(1, 1),))), "/health", 503, b'{"health":"false"}\n'),
+    (Node(machine=Machine(alarms=(Alarm(1, 1),))), "/health?exclude=NOSPACE", 200, b'{"health":"true"}'),
+    (Node(), "/livez", 200, b"ok\n"),
+    (Node(), "/livez?verbose=true", 200, b"[+]serializable_read ok\nok\n"),
+    (Node(), "/readyz/linearizable_read", 200, b"ok\n"),
+    (Node(), "/readyz/nope", 404, b"404 page not found\n"),
+    (Node(machine=Machine(alarms=(Alarm(1, 2),))), "/readyz", 503,
+     b"[-]data_corruption failed: alarm activated: CORRUPT\n"
+     b"[+]serializable_read ok\n[+]linearizable_read ok\n"),
+    (Node(read_error=TIMEOUT), "/readyz?exclude=linearizable_read", 200, b"ok\n"),
+])  # fmt: skip
+async def test_health(node: Node, path: str, status: int, body: bytes) -> None:
+    assert (await ask(node, "GET", path))[::2] == (status, body)
+
+
+async def test_health_gives_its_reason_from_version_3_5_on() -> None:
+    assert (await ask(Node(), "GET", "/health", version="3.5.9"))[2] == b'{"health":"true","reason":""}'
+    body = (await ask(Node(leader_id=0), "GET", "/health", version="3.5.9"))[2]
+    assert json.loads(body) == {"health": "false", "reason": "RAFT NO LEADER"}
+
+
+async def test_metrics_are_etcds() -> None:
+    status, headers, body = await ask(Node(), "GET", "/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = body.decode().splitlines()
+    assert 'etcd_server_version{server_version="3.4.35"} 1.0' in lines
+    assert "etcd_server_has_leader 1.0" in lines
+    assert "etcd_debugging_mvcc_keys_total 3.0" in lines
+
+
+async def test_a_unary_call_through_the_gateway() -> None:
+    methods = Methods()
+    async with serving(Node(), methods) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/kv/range", b'{"key":"Zm9v"}', "Authorization: secret")
+        status, headers, body = await client.answer()
+        assert (status, body) == (200, b'{"count":"3"}')
+        assert headers["grpc-metadata-content-type"] == "application/grpc"
+        await client.send("POST", "/v3beta/kv/range")  # the same connection, an empty body
+        assert (await client.answer())[2] == b"{}"
+    assert [key for key, _ in methods.seen] == [b"foo", b""]
+    assert methods.seen[0][1]["token"] == "secret"
+
+
+async def test_a_handler_may_answer_later() -> None:
+    methods = Methods()
+    async with serving(Node(), methods) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/kv/put", b'{"key":"Zm9v","value":"YmFy"}')
+        while not methods.later:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        methods.later[0].fail(8, "etcdserver: mvcc: database space exceeded")
+        status, headers, body = await client.answer()
+    assert status == 429
+    assert json.loads(body) == {
+        "error": "etcdserver: mvcc: database space exceeded",
+        "message": "etcdserver: mvcc: database space exceeded",
+        "code": 8,
+    }
+    assert headers["trailer"] == "grpc-trailer-content-type"
+
+
+@pytest.mark.parametrize(("method", "path", "sent", "status", "part"), [
+    ("POST", "/v3/lease/revoke", b"{}", 404, b'"code":5}'),
+    ("POST", "/v3/kv/range", b"{", 400, b'{"error":"unexpected EOF","message":"unexpected EOF","code":3}'),
+    ("POST", "/v3/auth/enable", b"{}", 501, b"unknown method AuthEnable for service etcdserverpb.Auth"),
+    ("POST", "/v3/nope", b"{}", 404, b"Not Found\n"),
+    ("GET", "/v3/kv/range", b"", 405, b"Method Not Allowed\n"),
+    ("POST", "/v3alpha/kv/range", b"{}", 404, b"404 page not found\n"),
+    ("POST", "/v3/watch", b"{", 500, b'"code":2}'),
+])  # fmt: skip
+async def test_what_the_gateway_refuses(
+    method: str, path: str, sent: bytes, status: int, part: bytes
+) -> None:
+    found, _, body = await ask(Node(), method, path, sent)
+    assert found == status
+    assert part in body
+
+
+async def test_a_keep_alive_stream_ends_with_its_body() -> None:
+    status, _, body = await ask(Node(), "POST", "/v3/lease/keepalive", b'{"ID":"7"}{"ID":8}')
+    assert status == 200
+    assert body == b'{"result":{"ID":"7","TTL":"9"}}\n{"result":{"ID":"8","TTL":"9"}}\n'
+
+
+async def test_a_failure_inside_a_stream_is_its_last_line_and_before_it_a_status() -> None:
+    status, _, body = await ask(Node(), "POST", "/v3/lease/keepalive", b'{"ID":7}{"ID":666}')
+    assert status == 200
+    assert json.loads(body.splitlines()[1])["error"]["http_code"] == 404
+    status, _, body = await ask(Node(), "POST", "/v3/lease/keepalive", b'{"ID":666}')
+    assert (status, json.loads(body)["code"]) == (404, 5)
+
+
+async def test_a_watch_goes_on_after_its_body_and_ends_with_the_client() -> None:
+    methods = Methods()
+    async with serving(Node(), methods) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/watch", b'{"create_request":{"key":"YQ==","watch_id":"4"}}')
+        await client.until(b'{"result":{"watch_id":"4","created":true}}\n')
+        assert not methods.watch_ended.is_set()
+        client.connection.close()
+        await methods.watch_ended.wait()
+
+
+async def test_http_1_0_gets_a_whole_answer_and_the_end() -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/lease/revoke", b"{}", version="1.0")
+        status, _, body = await client.answer()
+        assert (status, json.loads(body)["code"]) == (404, 5)
+        assert await client.ended()
+
+
+async def test_head_has_no_body() -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        await client.send("HEAD", "/metrics")
+        head = await client.until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        await client.send("GET", "/health")
+        assert (await client.answer())[0] == 200
+
+
+async def test_a_waiting_client_is_told_to_continue() -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/kv/range", b"", "Content-Length: 2", "Expect: 100-continue")
+        assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        await client.connection.send_all(b"{}")
+        assert (await client.answer())[0] == 200
+
+
+async def test_a_body_beyond_the_limit_ends_the_connection() -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/kv/put", b"", f"Content-Length: {BODY_BYTES_MAX + 1}")
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                with contextlib.suppress(OSError):  # the server has ended the connection
+                    await client.connection.send_all(bytes(BODY_BYTES_MAX + 1))
+
+            nursery.start_soon(send)
+            assert (await client.until(b"\r\n")).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("garbage", [
+    b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /" + b"x" * 100_000, b"\x00\x01\x02\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+])  # fmt: skip
+async def test_garbage_is_a_400_and_the_end(garbage: bytes) -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        await client.connection.send_all(garbage)
+        client.connection.close_sending()
+        assert (await client.until(b"\r\n")).startswith(b"HTTP/1.1 4")
+
+
+async def test_a_client_that_goes_in_the_middle_is_forgotten() -> None:
+    async with serving(Node(), Methods()) as connect:
+        for text in (b"GET /ver", b"POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"):
+            client = await connect()
+            await client.connection.send_all(text)
+            client.connection.close()
+        client = await connect()
+        await client.send("GET", "/version")
+        assert (await client.answer())[0] == 200
+
+
+async def test_the_peer_port_tells_version_and_members_only() -> None:
+    async with serving(Node(), None) as connect:
+        client = await connect()
+        await client.send("GET", "/members")
+        _, headers, body = await client.answer()
+        assert json.loads(body) == [
+            {"id": 0xABC, "peerURLs": ["http://a:1"], "name": "n1", "clientURLs": ["http://a:2"]},
+            {"id": 0xABD, "peerURLs": ["http://b:1"]},
+        ]
+        assert headers["x-etcd-cluster-id"] == "def"
+        await client.send("GET", "/version")
+        assert (await client.answer())[0] == 200
+        await client.send("POST", "/v3/kv/range", b"{}")
+        assert (await client.answer())[0] == 404

@@ -1,0 +1,170 @@
+"""The explored world: one seed is one run, everywhere; failures shrink and replay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tercet.core.raft import Effects, Entry, HardState
+from tercet.core.trace import Note, read_trace, verify
+from tercet.jepsen_like.mutations import MUTATIONS, resolve_mutation
+from tercet.sim.explorer.commands import explore_command, schedule_from_text, schedule_to_text
+from tercet.sim.explorer.disk import Disk
+from tercet.sim.explorer.random import explore, replay, run_seed
+from tercet.sim.explorer.schedule import Act, Deviation, Schedule, Settings, describe
+from tercet.sim.explorer.shrink import shrink
+from tercet.sim.explorer.tracing import trace_schedule
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5])
+def test_the_shipped_core_survives_random_schedules(nodes: int) -> None:
+    found = explore(first_seed=40_000, schedules=60, nodes=nodes, seconds=5.0)
+    assert found.failure is None, found.failure
+    assert found.schedules == 60
+
+
+def test_a_run_and_its_replay_from_data_have_one_digest() -> None:
+    for seed in range(40):
+        outcome = run_seed(seed)
+        again = replay(outcome.schedule)
+        assert (again.digest, again.steps) == (outcome.digest, outcome.steps)
+
+
+def test_a_digest_is_the_same_in_another_process_and_hash_seed() -> None:
+    program = (
+        "from tercet.sim.explorer.random import explore\n"
+        "print(explore(first_seed=7, schedules=5, seconds=3.0).digest)"
+    )
+    seen = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True,
+        ).stdout.strip()
+        for seed in ("3", "4")
+    ]
+    assert seen == [explore(first_seed=7, schedules=5, seconds=3.0).digest] * 2
+
+
+def test_other_seeds_are_other_runs() -> None:
+    assert len({run_seed(seed, seconds=2.0).digest for seed in range(20)}) == 20
+
+
+def test_a_run_without_deviations_elects_and_commits() -> None:
+    outcome = replay(Schedule(Settings(seed=1), ()))
+    assert outcome.valid
+    assert outcome.virtual_us < 12_000_000
+
+
+def test_random_schedules_contain_every_kind_of_deviation() -> None:
+    seen = {deviation.act for seed in range(60) for deviation in run_seed(seed).schedule.deviations}
+    assert seen == set(Act)
+
+
+def test_every_deviation_can_be_said_in_words() -> None:
+    for act in Act:
+        assert str(act.value) not in ("", describe(Deviation(act, 1, 2, 3000, 1)))
+
+
+def test_a_schedule_fits_a_command_line() -> None:
+    schedule = run_seed(3, seconds=2.0).schedule
+    assert schedule_from_text(schedule_to_text(schedule)) == schedule
+
+
+@pytest.mark.parametrize("text", ["", "%%%", "AAAA", "a"])
+def test_what_is_not_a_schedule_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a schedule"):
+        schedule_from_text(text)
+
+
+def test_a_torn_write_between_the_commit_hint_and_its_entries_is_survived() -> None:
+    """Seed 1921 of an early explorer: half of a write survived, with a hint for the other half."""
+    acts = (
+        Deviation(Act.PROPOSE, 1218513, 2), Deviation(Act.CRASH_WRITE, 5, 1, 800000, 1),
+        Deviation(Act.PROPOSE, 1281729, 2), Deviation(Act.PROPOSE, 1284665, 2),
+        Deviation(Act.PROPOSE, 1618217, 2), Deviation(Act.HURRY, 1660647, 3, 20),
+        Deviation(Act.PROPOSE, 1706433, 2), Deviation(Act.PROPOSE, 1734515, 2),
+        Deviation(Act.PARTITION, 1890923, 36, 2928000), Deviation(Act.PROPOSE, 2210087, 2),
+        Deviation(Act.PROPOSE, 2269119, 2), Deviation(Act.PROPOSE, 2307229, 2),
+        Deviation(Act.CRASH, 2798189, 4, 200000, 1), Deviation(Act.CRASH_WRITE, 14, 2, 800000, 2),
+    )
+    settings = Settings(seed=1921, election_ticks=3, write_us=16_000, max_append_entries=1)
+    assert replay(Schedule(settings, acts)).rule == ""
+
+
+def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
+    disk = Disk()
+    disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
+    assert disk.begin(1)
+    disk.complete()
+    disk.add(Effects(hard_state=HardState(2, 0, 0), entries=(Entry(2, 2), Entry(2, 3))))
+    assert disk.begin(2)
+    disk.add(Effects(entries=(Entry(2, 4),)))
+    disk.crash(2)
+    assert disk.hard_state == HardState(2, 0, 0)
+    assert disk.entries == [Entry(1, 1), Entry(2, 2)]
+    assert not disk.begin(2)
+
+
+def test_shrinking_needs_a_failure() -> None:
+    with pytest.raises(ValueError, match="fails again"):
+        shrink(run_seed(0, seconds=1.0))
+
+
+def test_a_shrunk_schedule_needs_each_of_its_deviations() -> None:
+    with MUTATIONS["B8"].apply():
+        failure = explore(schedules=50).failure
+        assert failure is not None
+        short = shrink(failure).schedule
+        assert len(short.deviations) < len(failure.schedule.deviations) // 2
+        for position in range(len(short.deviations)):
+            rest = short.deviations[:position] + short.deviations[position + 1 :]
+            assert replay(Schedule(short.settings, rest)).rule != failure.rule
+
+
+def plant(name: str) -> AbstractContextManager[None]:
+    return resolve_mutation(name).apply() if name else nullcontext()
+
+
+def test_the_command_finds_shrinks_and_says_how_to_see_it_again() -> None:
+    command = explore_command(plant)
+    result = CliRunner().invoke(command, ["--mutation", "B1", "--seed", "0", "--json"])
+    assert result.exit_code == 1
+    row = json.loads(result.stdout)
+    assert row["verdict"] == "invalid" and row["violation"].startswith("election safety")
+    words = row["replay"].split()
+    again = CliRunner().invoke(command, [*words[3:], "--json"])
+    assert again.exit_code == 1
+    assert json.loads(again.stdout)["violation"] == row["violation"]
+    shipped = CliRunner().invoke(command, [*words[5:], "--json"])
+    assert shipped.exit_code == 0
+
+
+def test_the_command_passes_the_shipped_core() -> None:
+    result = CliRunner().invoke(explore_command(plant), ["--random", "--seed", "9", "--schedules", "10"])
+    assert result.exit_code == 0
+    assert "valid" in result.stdout
+
+
+def test_a_traced_run_verifies_through_the_core_and_a_bug_in_it_shows(tmp_path: Path) -> None:
+    schedule = run_seed(12, seconds=2.0).schedule
+    outcome, data = trace_schedule(schedule, "why")
+    trace = read_trace(data)
+    assert outcome.valid and not trace.truncated
+    assert verify(trace.records).verdict == "valid"
+    assert any(isinstance(record, Note) and record.kind == "client" for record in trace.records)
+    path = tmp_path / "b8.trace"
+    arguments = ["--mutation", "B8", "--seed", "0", "--json", "--trace", str(path)]
+    assert CliRunner().invoke(explore_command(plant), arguments).exit_code == 1
+    assert verify(read_trace(path.read_bytes()).records).verdict == "invalid"
+
+
+@pytest.mark.parametrize("arguments", [["--mutation", "B99"], ["--replay", "nonsense"], ["--nodes", "0"]])
+def test_the_command_says_when_it_did_not_run(arguments: list[str]) -> None:
+    assert CliRunner().invoke(explore_command(plant), arguments).exit_code == 2
