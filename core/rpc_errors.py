@@ -19,6 +19,8 @@ __all__ = [
     "COMPACTED",
     "CORRUPT",
     "DUPLICATE_KEY",
+    "ELECTION_NOT_LEADER",
+    "ELECTION_NO_LEADER",
     "EMPTY_KEY",
     "FUTURE_REVISION",
     "INVALID_SORT_OPTION",
@@ -30,11 +32,15 @@ __all__ = [
     "LEASE_TTL_TOO_LARGE",
     "MEMBER_BAD_URLS",
     "MEMBER_NOT_FOUND",
+    "MEMBER_NOT_LEARNER",
+    "MISSING_LEADER_KEY",
+    "MUTEX_SESSION_EXPIRED",
     "NOT_CAPABLE",
     "NOT_LEADER",
     "NOT_SUPPORTED_FOR_LEARNER",
     "NO_LEADER",
     "NO_SPACE",
+    "PEER_URL_EXISTS",
     "REQUEST_TOO_LARGE",
     "STOPPED",
     "TIMEOUT",
@@ -121,6 +127,10 @@ LEASE_EXISTS = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: lease alread
 LEASE_TTL_TOO_LARGE = RpcRejected(Status.OUT_OF_RANGE, "etcdserver: too large lease TTL")
 MEMBER_NOT_FOUND = RpcRejected(Status.NOT_FOUND, "etcdserver: member not found")
 MEMBER_BAD_URLS = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: given member URLs are invalid")
+MEMBER_NOT_LEARNER = RpcRejected(
+    Status.FAILED_PRECONDITION, "etcdserver: can only promote a learner member"
+)
+PEER_URL_EXISTS = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
 REQUEST_TOO_LARGE = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: request is too large")
 TOO_MANY_REQUESTS = RpcRejected(Status.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
 NO_LEADER = RpcRejected(Status.UNAVAILABLE, "etcdserver: no leader")
@@ -143,6 +153,11 @@ TIMEOUT_CONNECTION_LOST = RpcUnknown(
 TIMEOUT_WAIT_APPLIED = RpcRejected(
     Status.UNAVAILABLE, "etcdserver: request timed out, waiting for the applied index took too long"
 )
+# What etcd's own client library says in the Lock and Election services, without a status of its own.
+MUTEX_SESSION_EXPIRED = RpcRejected(Status.UNKNOWN, "mutex: session is expired")
+ELECTION_NOT_LEADER = RpcRejected(Status.UNKNOWN, "election: not leader")
+ELECTION_NO_LEADER = RpcRejected(Status.UNKNOWN, "election: no leader")
+MISSING_LEADER_KEY = RpcRejected(Status.UNKNOWN, '"leader" field must be provided')
 
 
 def undecodable(message_name: str) -> RpcRejected:

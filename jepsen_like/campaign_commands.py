@@ -18,6 +18,7 @@ from tercet.sim.faults import describe_schedule, kinds_named
 from .campaign import Summary, run_campaign, shrink_run
 from .checkers.verdict import EXIT_CODES
 from .experiment import Outcome, Plan, carry_out, mutation_named
+from .motifs import motifs_named
 from .mutations import MUTATIONS
 from .mutations.hunt import as_table, hunt
 from .simhunt import Catch, hunt_simulated
@@ -53,13 +54,15 @@ def _nodes(text: str) -> list[int]:
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=15.0, show_default=True,
               help="Virtual length of the fault phase.")  # fmt: skip
 @click.option("--faults", default="all", show_default=True,
-              help="all, none, motifs, or kinds and families with commas.")  # fmt: skip
+              help="all, none, motifs, motifs:NAME, or kinds and families with commas.")  # fmt: skip
 @click.option("--workload", type=click.Choice(list(PROFILES)), help="Default: drawn from each seed.")
 @click.option("--mutation", default="", help="Plant a bug of the zoo, e.g. B4.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--twice", is_flag=True, help="Run each seed under two hash seeds and compare the digests.")
 @click.option("--minutes", type=click.FloatRange(min=0.0), help="Stop after so much time.")
 @click.option("--first", is_flag=True, help="Stop at the first failure.")
+@click.option("--shrink", "shrink_first", type=click.IntRange(min=0), default=1, show_default=True,
+              help="Shrink so many of the failures.")  # fmt: skip
 @click.option("--folder", type=_FOLDER, help="Where failing runs are kept. [default: runs/NAME]")
 @click.option("--json", "as_json", is_flag=True, help="One object a line, the summary last.")
 def run(
@@ -73,19 +76,23 @@ def run(
     twice: bool,
     minutes: float | None,
     first: bool,
+    shrink_first: int,
     folder: Path | None,
     as_json: bool,
 ) -> None:
     """Run seeds. Exit code 0: all valid; 1: one failed; 2: unknown or not run.
 
     A failing seed is run a second time and its digest compared before it is reported; its folder has the
-    history, the schedule, a trace and the command that replays it.
+    history, the schedule, a trace and the command that replays it. Then the first failure is shrunk to a
+    short schedule, which is kept beside it.
     """
     sizes = _nodes(nodes)
     try:
         chosen = parse_seeds(seeds) if seeds else _drawn_seeds()
         mutation_named(mutation)
-        if faults != "motifs":
+        if faults.startswith("motifs"):
+            motifs_named(faults)
+        else:
             kinds_named(faults)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -103,12 +110,15 @@ def run(
         for seed in chosen
     )
     summary = Summary()
+    failures: list[Outcome] = []
     started = time.monotonic()
     outcomes = run_campaign(plans, jobs=jobs, folder=target, twice=twice)
     try:
         for outcome in outcomes:
             summary.add(outcome)
             _progress(summary, len(chosen), started)
+            if outcome.verdict == "invalid" and outcome.checker not in ("determinism", "harness"):
+                failures.append(outcome)
             if as_json:
                 _json(outcome)
             elif outcome.verdict != "valid":
@@ -123,7 +133,11 @@ def run(
     finally:
         outcomes.close()
     _wipe()
-    _finish(summary, time.monotonic() - started, as_json)
+    spent = time.monotonic() - started
+    for outcome in failures[:shrink_first]:
+        folder = target / f"seed-{outcome.seed}"
+        _shrink_into(folder / "shrunk", outcome.plan, 100, as_json)
+    _finish(summary, spent, as_json)
 
 
 def _drawn_seeds() -> range:
@@ -152,7 +166,8 @@ def _wipe() -> None:
 
 def _failure(outcome: Outcome, folder: Path) -> None:
     click.echo(f"seed {outcome.seed}: {click.style(outcome.verdict, fg='red')} ({outcome.checker})")
-    click.echo(f"  {outcome.reason.strip().splitlines()[-1] if outcome.reason else ''}")
+    reason = outcome.reason.strip().splitlines()[-1] if outcome.reason else ""
+    click.echo(f"  {reason if len(reason) <= 400 else reason[:400] + ' ...'}")
     click.echo(f"  replay: tercet campaign replay {folder / f'seed-{outcome.seed}'}")
     click.echo(f"  shrink: tercet campaign shrink {folder / f'seed-{outcome.seed}'}")
 
@@ -223,18 +238,22 @@ def _load(folder: Path) -> Plan:
 @click.option("--json", "as_json", is_flag=True)
 def shrink(run_folder: Path, runs: int, folder: Path | None, as_json: bool) -> None:
     """Make a failing run's schedule as short as can be, and keep the short run."""
-    plan = _load(run_folder)
-
-    def tell(smaller: Plan) -> None:
-        click.echo(f"{len(smaller.schedule or ())} faults in {smaller.seconds:g} s", err=True)
-
     try:
-        shrunk, _ = shrink_run(plan, runs=runs, progress=None if as_json else tell)
+        outcome = _shrink_into(folder or run_folder / "shrunk", _load(run_folder), runs, as_json)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    sys.exit(EXIT_CODES[outcome.verdict])
+
+
+def _shrink_into(target: Path, plan: Plan, runs: int, as_json: bool) -> Outcome:
+    """Shrink a failing plan, keep and print the short run; ``ValueError`` when it does not fail."""
+
+    def tell(smaller: Plan) -> None:
+        click.echo(f"shrinking: {len(smaller.schedule or ())} faults in {smaller.seconds:g} s", err=True)
+
+    shrunk, _ = shrink_run(plan, runs=runs, progress=tell if sys.stderr.isatty() else None)
     parts: list[bytes] = []
     outcome, record = carry_out(shrunk.plan, parts.append)
-    target = folder or run_folder / "shrunk"
     save_run(target, outcome, record, b"".join(parts))
     if as_json:
         _json(outcome)
@@ -244,7 +263,7 @@ def shrink(run_folder: Path, runs: int, folder: Path | None, as_json: bool) -> N
         )
         for line in story(target, outcome, record):
             click.echo(line)
-    sys.exit(EXIT_CODES[outcome.verdict])
+    return outcome
 
 
 @campaign.command("report")

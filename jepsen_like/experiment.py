@@ -21,7 +21,7 @@ from tercet.sim.seeds import stream
 from .checkers.verdict import Limits, Status, Verdict
 from .checking import check_history
 from .history import History
-from .motifs import draw_motifs
+from .motifs import draw_motifs, motifs_named
 from .mutations import resolve_mutation
 from .workloads.mix import PROFILES, Workload
 
@@ -33,9 +33,10 @@ _CHECK_SECONDS = 30.0
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is: everything it depends on besides the code.
 
-    ``schedule`` None: drawn from the seed, out of the kinds that ``faults`` names; "motifs": sequences of
-    faults that bugs are known to need; "all": now and then such a motif, else anything. ``profile`` "",
-    ``clients`` 0 and ``pause_ms`` 0: drawn from the seed, too. ``mutation`` names a planted bug, "" for none.
+    ``schedule`` None: drawn from the seed, out of the kinds that ``faults`` names; "motifs" or
+    "motifs:NAME": sequences of faults that bugs are known to need; "all": now and then such a motif, else
+    anything. ``profile`` "", ``clients`` 0 and ``pause_ms`` 0: drawn from the seed, too. ``mutation`` names
+    a planted bug, "" for none.
     """
 
     seed: int
@@ -134,7 +135,9 @@ def written_out(plan: Plan) -> Plan:
     schedule = plan.schedule
     if schedule is None:
         nodes = member_names(plan.nodes)
-        if plan.faults == "motifs" or (plan.faults == "all" and draw.random() < 0.4):
+        if plan.faults.startswith("motifs"):
+            schedule = draw_motifs(plan.seed, nodes, plan.seconds, motifs_named(plan.faults))
+        elif plan.faults == "all" and draw.random() < 0.4:
             schedule = draw_motifs(plan.seed, nodes, plan.seconds)
         else:
             schedule = draw_schedule(plan.seed, nodes, plan.seconds, kinds_named(plan.faults))

@@ -7,13 +7,14 @@ together; a schedule is two to five of them, overlapping as it happens, and nois
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from tercet.sim.faults import LEADER, Fault, Schedule
 from tercet.sim.seeds import stream
 
-__all__ = ["MOTIFS", "draw_motifs"]
+__all__ = ["MOTIFS", "draw_motifs", "motifs_named"]
 
 Motif = Callable[[random.Random, Sequence[str], int], list[Fault]]
 
@@ -102,18 +103,42 @@ def _late_messages(draw: random.Random, nodes: Sequence[str], at: int) -> list[F
     ]
 
 
-MOTIFS: Final[tuple[Motif, ...]] = (
-    _unsynced_majority, _deposed, _lonely_tail, _split_vote, _falling_in_turn, _stale_reader, _late_messages,
-)  # fmt: skip
+MOTIFS: Final[Mapping[str, Motif]] = MappingProxyType(
+    {
+        "unsynced-majority": _unsynced_majority,
+        "deposed": _deposed,
+        "lonely-tail": _lonely_tail,
+        "split-vote": _split_vote,
+        "falling-in-turn": _falling_in_turn,
+        "stale-reader": _stale_reader,
+        "late-messages": _late_messages,
+    }
+)
 
 
-def draw_motifs(seed: int, nodes: tuple[str, ...], seconds: float) -> Schedule:
-    """Draw a schedule of motifs over ``seconds`` of virtual time; a function of its arguments."""
+def motifs_named(text: str) -> tuple[str, ...]:
+    """The motifs that ``motifs:NAME,NAME`` names, or all for ``motifs``.
+
+    Raises:
+        ValueError: one is unknown; it lists what there is.
+    """
+    _, _, names = text.partition(":")
+    chosen = tuple(names.split(",")) if names else tuple(MOTIFS)
+    for name in chosen:
+        if name not in MOTIFS:
+            raise ValueError(f"no motif is called {name!r}; there are: {', '.join(MOTIFS)}")
+    return chosen
+
+
+def draw_motifs(
+    seed: int, nodes: tuple[str, ...], seconds: float, names: tuple[str, ...] = tuple(MOTIFS)
+) -> Schedule:
+    """Draw a schedule of some of the motifs over ``seconds`` of virtual time; a function of its arguments."""
     draw = stream(seed, "motifs")
     total = int(seconds * 1000)
-    menu = draw.sample(MOTIFS, draw.randint(1, 3))
+    menu = draw.sample(names, draw.randint(1, min(3, len(names))))
     faults: list[Fault] = []
     for _ in range(draw.randint(2, 5)):
         at = draw.randrange(max(1, total - 1500))
-        faults += draw.choice(menu)(draw, nodes, at)
+        faults += MOTIFS[draw.choice(menu)](draw, nodes, at)
     return tuple(sorted(fault for fault in faults if fault.at < total))

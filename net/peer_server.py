@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
+from google.protobuf.message import DecodeError
 
 from tercet.core import rpc_errors
 from tercet.core.raft.types import Message
@@ -222,6 +223,8 @@ class _Calls:
             answer = Answer(call.number, 0, "", payload)
         except RpcError as error:
             answer = _refusal(call.number, error)
+        except DecodeError:
+            answer = _refusal(call.number, rpc_errors.undecodable(f"request of {call.method}"))
         finally:
             self._running -= 1
         self._channel.send(encode(answer))

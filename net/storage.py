@@ -285,7 +285,11 @@ class Storage:
             file.close()
 
     async def _resume(self, tail: Tail) -> None:
-        """Open the last segment for appending; zeros take the place of a torn record, durably."""
+        """Open the last segment for appending; zeros take the place of a torn record, durably.
+
+        A killed process leaves records in the page cache that were never synced. They have just been read
+        and will be acted on, so they are made durable first.
+        """
         path = posixpath.join(self._folder, tail.name)
         self._file = self._world.disk.open(path)
         self._header, self._position = tail.header, tail.position
@@ -296,7 +300,8 @@ class Storage:
                 "warn", "cut a torn record from the WAL; it was never acknowledged",
                 path=path, offset=torn.offset, bytes=torn.end - torn.offset,
             )  # fmt: skip
-            await self._file.persist(torn.offset, bytes(torn.end - torn.offset))
+            self._file.write_at(torn.offset, bytes(torn.end - torn.offset))
+        await self._file.sync()
 
 
 def _make_folder(world: World, folder: str) -> None:

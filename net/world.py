@@ -16,7 +16,9 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["Clock", "Connection", "Disk", "DiskFile", "DiskLock", "Listener", "Network", "Probe", "Rng", "World"]
+__all__ = [
+    "Clock", "Connection", "Disk", "DiskFile", "DiskLock", "Listener", "Network", "Probe", "Rng", "World",
+]
 
 
 class Clock(Protocol):
@@ -78,7 +80,7 @@ class Network(Protocol):
         """Bind and listen; ``OSError`` with EADDRINUSE when the port is taken."""
 
     async def connect(self, host: str, port: int) -> Connection:
-        """Connect (with TCP_NODELAY); ``OSError`` when refused or unreachable. The timeout is the caller's."""
+        """Connect (with TCP_NODELAY); ``OSError`` when refused or unreachable. Timeouts are the caller's."""
 
 
 class DiskFile(Protocol):
@@ -98,7 +100,7 @@ class DiskFile(Protocol):
         """Make the file at least ``size`` bytes of zeros on disk, so that later syncs need no metadata."""
 
     async def sync(self) -> None:
-        """fdatasync in a thread (a scheduled event in the simulator); everything written before is durable."""
+        """fdatasync in a thread (a scheduled event in the simulator): what was written is durable."""
 
     def sync_now(self) -> None:
         """fdatasync in place: blocks the loop, saves the thread's round trip. Only when nobody waits."""

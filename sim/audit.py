@@ -7,8 +7,8 @@ that refuses, for the length of a run.
 
 An escape raises ``Escape`` where it happens and is also remembered, so a program that swallows the error
 still fails its run. Allowed, because they cannot change what a run does: the import system reading modules,
-``linecache`` reading sources for a traceback, and Trio asking whether an address is numeric. Not seen: a
-clock function that a module copied with ``from time import ...`` before the run began.
+``linecache`` reading sources for a traceback, and Trio asking whether an address is numeric. Not seen:
+``datetime.now``, and a clock function that a module copied with ``from time import ...`` before the run.
 """
 
 from __future__ import annotations

@@ -75,6 +75,13 @@ class SimDisk:
                 left.append(change)
         self._changes = left
 
+    def die_at(self, now: int) -> None:
+        """The program died at ``now``: what it would have written later is taken back (it is simulated ahead
+        of the engine's time while it blocks).
+        """
+        for path in sorted(self.files):
+            self.files[path].forget_after(now)
+
     def power_cut(self, mode: str | None = None) -> str:
         """Lose what is not durable. ``mode``: lose, keep, prefix, scatter; None draws one."""
         chosen = mode or _CUT_MODES[self.rng.randrange(4)]
@@ -115,21 +122,26 @@ class SimDisk:
     async def sync(self, inode: Inode, process: Process) -> None:
         """Wait for a sync's latency, then make durable what was written before the call."""
         job = _Sync(self, inode, process)
-        self._schedule(job, self.engine.now + self.sync_delay())
+        done = max(self.engine.now, self.host.stalled_until) + self.sync_delay()
+        if self.host.is_due("sync"):  # the worst moment: whoever did not wait has been heard by now
+            self.engine.at(done - 1, self._crash_in_sync, self._power)
+        self.engine.at(done, job.complete)
         while not job.finished:
             await job.waiter.wait()
         self.check_error()
 
     def sync_in_place(self, inode: Inode, process: Process) -> None:
-        """A sync that blocks the program's loop: durable when its latency has passed, like any other."""
-        self.check_error()
-        self.host.stall(self.sync_delay())
-        self._schedule(_Sync(self, inode, process), self.host.stalled_until)
+        """A sync that blocks the program's loop.
 
-    def _schedule(self, job: _Sync, when: int) -> None:
-        if self.host.is_due("sync"):  # the worst moment: whoever did not wait has been heard by now
-            self.engine.at(when - 1, self._crash_in_sync, self._power)
-        self.engine.at(when, job.complete)
+        The program goes on, ahead of the engine's time, as if the latency had passed; so what it has synced
+        is durable from here on, and a crash that is to hit the sync must hit it here.
+        """
+        self.check_error()
+        if self.host.is_due("sync"):
+            self.host.crash_at("sync")
+            process.check()
+        self._complete(inode, inode.written)
+        self.host.stall(self.sync_delay())
 
     def _crash_in_sync(self, power: int) -> None:
         if power == self._power:
@@ -208,7 +220,7 @@ class _File:
         disk = self._disk
         if disk.capacity is not None:
             disk.check_space(offset + len(data) - self._inode.size)
-        self._inode.write(offset, data)
+        self._inode.write(offset, data, self._now())
         disk.engine.note(_NOTE_WRITE, disk.host.index, offset << 32 ^ crc32(data))
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -218,13 +230,17 @@ class _File:
     def truncate(self, size: int) -> None:
         self._operation()
         self._disk.check_space(size - self._inode.size)
-        self._inode.resize(size)
+        self._inode.resize(size, self._now())
 
     def allocate(self, size: int) -> None:
         self._operation()
         if size > self._inode.size:
             self._disk.check_space(size - self._inode.size)
-            self._inode.resize(size)
+            self._inode.resize(size, self._now())
+
+    def _now(self) -> int:
+        """When an operation of the program happens: after the stall that it is in, if any."""
+        return max(self._disk.engine.now, self._disk.host.stalled_until)
 
     async def sync(self) -> None:
         self._operation()

@@ -4,12 +4,16 @@ Writes change the cache at once and are remembered as operations; ``commit`` app
 the durable bytes. A power cut keeps what it draws of the rest: nothing, everything, a prefix whose last
 write is torn at a sector, or any sectors at all, as a real disk with a volatile cache may.
 
+Every operation has the time at which it happens. A program that blocks (a sync in place) is simulated ahead
+of time; if it dies while it blocks, what it would have done afterwards is taken back.
+
 Bytes beyond what was ever written are zeros and take no memory, so preallocated files cost nothing.
 """
 
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from typing import TypeAlias
 
 __all__ = ["SECTOR", "Inode"]
@@ -23,7 +27,7 @@ _Operation: TypeAlias = tuple[int, bytes | None]
 class Inode:
     """A file's contents. ``number`` grows with creation."""
 
-    __slots__ = ("_committed", "_durable", "_durable_size", "_pending", "data", "number", "size")
+    __slots__ = ("_committed", "_durable", "_durable_size", "_pending", "_times", "data", "number", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -32,19 +36,38 @@ class Inode:
         self._durable = bytearray()
         self._durable_size = 0
         self._pending: list[_Operation] = []
+        self._times: list[int] = []  # of the pending operations, never falling
         self._committed = 0  # operations ever made durable
 
     # -- the page cache ---------------------------------------------------------------------------
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes, at: int = 0) -> None:
+        """Write; it happens ``at`` virtual ns, now or when the program goes on."""
         _put(self.data, offset, data)
         self.size = max(self.size, offset + len(data))
         self._pending.append((offset, bytes(data)))
+        self._times.append(at)
 
-    def resize(self, size: int) -> None:
+    def resize(self, size: int, at: int = 0) -> None:
         del self.data[size:]
         self.size = size
         self._pending.append((size, None))
+        self._times.append(at)
+
+    def forget_after(self, now: int) -> None:
+        """The program died at ``now``: what it would have done later has not happened."""
+        happened = bisect_right(self._times, now)
+        if happened == len(self._times):
+            return
+        del self._pending[happened:], self._times[happened:]
+        self.data, self.size = bytearray(self._durable), self._durable_size
+        for offset, data in self._pending:
+            if data is None:
+                del self.data[offset:]
+                self.size = offset
+            else:
+                _put(self.data, offset, data)
+                self.size = max(self.size, offset + len(data))
 
     def read(self, offset: int, length: int) -> bytes:
         end = min(offset + length, self.size)
@@ -64,17 +87,18 @@ class Inode:
 
     def commit(self, mark: int) -> None:
         """Make everything up to the ``written`` mark durable."""
-        count = mark - self._committed
+        count = min(mark - self._committed, len(self._pending))
         if count <= 0:
             return
         for operation in self._pending[:count]:
             self._apply(operation)
-        del self._pending[:count]
+        del self._pending[:count], self._times[:count]
         self._committed += count
 
     def power_cut(self, mode: str, rng: random.Random) -> str:
         """Lose what was not durable. ``mode`` is lose, keep, prefix or scatter; returns what happened."""
         pending, self._pending = self._pending, []
+        self._times.clear()
         self._committed += len(pending)
         if mode == "keep":
             for operation in pending:

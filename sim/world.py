@@ -202,7 +202,7 @@ class SimWorld:
     def resume(self, name: str) -> None:
         self.host(name).resume()
 
-    def _end(self, host: Host, power: bool, mode: str | None = None) -> bool:
+    def _end(self, host: Host, power: bool, mode: str | None = None, died_at: int | None = None) -> bool:
         process = host.process
         alive = process is not None and process.alive
         if not alive and (not power or not host.up):
@@ -210,6 +210,7 @@ class SimWorld:
         if process is not None:
             process.alive = False
             self._cut_sockets(process, silent=power)
+            host.disk.die_at(self.engine.now if died_at is None else died_at)
         if power:
             host.up = False
             host.disk.power_cut(mode)
@@ -228,7 +229,8 @@ class SimWorld:
         process.locks.clear()
 
     def _crash_point(self, host: Host, operation: str) -> None:
-        if self._end(host, power=True) and self.on_crash_point is not None:
+        died_at = max(self.engine.now, host.stalled_until)  # the program is simulated ahead while it blocks
+        if self._end(host, power=True, died_at=died_at) and self.on_crash_point is not None:
             self.on_crash_point(host.name, operation)
 
 

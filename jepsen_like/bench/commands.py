@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,6 +16,8 @@ from .load import Load, LoadFailed, parse_load
 from .targets import COMMANDS, TargetFailed
 
 __all__ = ["bench"]
+
+_HISTORIES = Path("tests/jepsen_like/histories")
 
 
 def _loads(_: click.Context, __: click.Parameter, value: str) -> list[Load]:
@@ -44,15 +47,29 @@ def _members(_: click.Context, __: click.Parameter, value: str) -> list[int]:
               help="Rough length of one measurement.")  # fmt: skip
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 20),
               help="Interleaved rounds; the median counts.")  # fmt: skip
+@click.option("--self", "own", is_flag=True,
+              help="Measure the simulator, the explorer and the checkers instead.")  # fmt: skip
+@click.option("--histories", type=click.Path(path_type=Path, file_okay=False), default=_HISTORIES,
+              show_default=True, help="Recorded histories for --self.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def bench(
-    members: list[int], loads: list[Load], against: str, seconds: float, rounds: int, as_json: bool
+    members: list[int],
+    loads: list[Load],
+    against: str,
+    seconds: float,
+    rounds: int,
+    own: bool,
+    histories: Path,
+    as_json: bool,
 ) -> None:
     """Measure Put and Range, linearizable and serializable, with real protobuf payloads from h2load.
 
     Both targets sync every write to the same disk (the present folder's). Requests go to the leader. The
     exit status is 2 when something needed is missing or a server failed.
     """
+    if own:
+        _measure_ourselves(histories if histories.is_dir() else None, as_json)
+        return
     if shutil.which(COMMANDS.get(against, (against.split()[0],))[0]) is None:
         raise _NotRun(f"{against} is not on PATH; on Debian: apt-get install etcd-server")
     console = Console(stderr=True)
@@ -69,6 +86,23 @@ def bench(
         raise _NotRun(str(error)) from error
     if not as_json:
         Console().print(_table(rows))
+
+
+def _measure_ourselves(histories: Path | None, as_json: bool) -> None:
+    from .own import own_speeds  # loads the simulator, which the comparison does not need
+
+    table = Table(title="our own instruments, CPU time of one process")
+    for name in ("what", "measured", "unit", "budget", ""):
+        table.add_column(name, justify="right" if name == "measured" else "left")
+    with Console(stderr=True).status("measuring"):
+        for speed in own_speeds(histories):
+            if as_json:
+                click.echo(json.dumps(speed.as_json()))
+                continue
+            row = (speed.what, f"{speed.measured:,.6g}", speed.unit, speed.budget)
+            table.add_row(*row, "kept" if speed.kept else "missed")
+    if not as_json:
+        Console().print(table)
 
 
 class _NotRun(click.ClickException):

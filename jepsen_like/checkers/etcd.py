@@ -5,7 +5,8 @@ down and need not be guessed. Four things are checked:
 
 1. no two writes made one revision;
 2. real time: whoever was answered before another began saw a revision no higher, and strictly lower if the
-   other wrote. A serializable read may be old, but what it saw had happened: it binds those after it;
+   other wrote. A serializable read or a watch may be late, but what they tell had happened: they bind those
+   after them;
 3. replayed in that order, every answer is right: values, create and mod revisions, versions, counts, the
    outcomes of comparisons, previous values;
 4. revisions that nobody claims were made by operations with unknown outcomes (``etcd_replay``).
@@ -17,7 +18,6 @@ O(n log n) for n operations unless gaps without evidence must be searched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import attrgetter
 
 import msgspec
@@ -59,7 +59,7 @@ def examine(history: History, limits: Limits | None = None) -> EtcdCheck:
     facts = collect(history)
     if isinstance(facts, Contradiction):
         return EtcdCheck(_invalid(facts, history, meter, None))
-    after = _real_time(history.operations, facts)
+    after = _real_time(history, facts)
     if isinstance(after, Contradiction):
         return EtcdCheck(_invalid(after, history, meter, facts), facts)
     failed = [o for o in history.operations if o.outcome == "fail"] if facts.gaps else []
@@ -93,8 +93,9 @@ def _invalid(found: Contradiction, history: History, meter: Meter, facts: Facts 
     )
 
 
-def _real_time(operations: Sequence[Operation], facts: Facts) -> dict[int, int] | Contradiction:
-    """Check rule 2; for each unknown operation the highest revision answered before it was invoked."""
+def _real_time(history: History, facts: Facts) -> dict[int, int] | Contradiction:
+    """Check rule 2; for each unknown operation the highest revision told before it was invoked."""
+    operations = history.operations
     answered = [o for o in operations if o.outcome == "ok" and o.f not in _UNPLACED]
     returns = sorted(answered, key=_by_return)
     unknown = {id(o): number for number, o in enumerate(facts.unknown)}
@@ -103,6 +104,7 @@ def _real_time(operations: Sequence[Operation], facts: Facts) -> dict[int, int] 
     high, highest, position, count = facts.start, None, 0, len(returns)
     written = facts.written
     next_return = returns[0].returned if returns else None
+    events = _told_by_watches(history)
     for operation in order:
         invoke = operation.invoke
         while next_return is not None and next_return < invoke:
@@ -112,6 +114,10 @@ def _real_time(operations: Sequence[Operation], facts: Facts) -> dict[int, int] 
                 high, highest = revision, done
             position += 1
             next_return = returns[position].returned if position < count else None
+        while events and events[-1][0] < invoke:
+            revision = events.pop()[1]
+            if revision > high:
+                high, highest = revision, None
         number = unknown.get(id(operation)) if unknown else None
         if number is not None:
             after[number] = high
@@ -126,13 +132,24 @@ def _real_time(operations: Sequence[Operation], facts: Facts) -> dict[int, int] 
     return after
 
 
+def _told_by_watches(history: History) -> list[tuple[int, int]]:
+    """(time, revision) of every event that a watch delivered, the latest first: each had been committed."""
+    told = (
+        (batch.time, batch.events[-1].kv.mod_revision)
+        for watch in history.watches
+        for batch in watch.batches
+        if batch.events
+    )
+    return sorted(told, reverse=True)
+
+
 def _too_late(operation: Operation, revision: int, earlier: Operation | None, high: int) -> Contradiction:
     did = "saw" if operation.f == "get" else "is at"
-    before = f"the {earlier.f} of process {earlier.process}" if earlier is not None else "the start"
+    before = "a watch" if earlier is None else f"the {earlier.f} of process {earlier.process}"
     operations = (operation,) if earlier is None else (earlier, operation)
     return Contradiction(
         f"the {operation.f} of process {operation.process} {did} revision {revision}, but {before} "
-        f"had already been answered at revision {high} when it began",
+        f"had already been told revision {high} when it began",
         operations,
         min(revision, high),
     )

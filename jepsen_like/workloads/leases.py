@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LINGER_SECONDS", "hold_leases"]
 
 #: How long clients wait after letting go before they look.
-LINGER_SECONDS: Final = 7.5
+LINGER_SECONDS: Final = 6.5
 
 
 async def hold_leases(
@@ -60,10 +60,9 @@ class _Holder:
         put = Operation(number, "put", 0, key=key, value=f"{number}.{self.serial}", lease=lease)
         await self.recorder.call(put, partial(perform, self.client, put), now)
         for _ in range(self.draw.randrange(8)):
-            await self.pause(1200)
-            if self.setting.stop.is_set():
-                return
-            if not await self._renew(lease):
+            if not self.setting.stop.is_set():
+                await self.pause(1200)
+            if self.setting.stop.is_set() or not await self._renew(lease):
                 return
         if self.draw.random() < 0.4:
             revoke = Operation(number, "revoke", 0, lease=lease)

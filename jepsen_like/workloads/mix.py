@@ -54,7 +54,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "register": Profile(weights={"put": 50, "get": 50}, keys=2, watchers=0),
         "txn": Profile(weights={"cas": 50, "swap": 20, "get": 20, "delete": 10}, keys=3, watchers=1),
         "append": Profile(weights={"append": 60, "get": 40}, keys=2, watchers=1),
-        "lease": Profile(weights={}, leases=True),
+        "lease": Profile(weights={}, leases=True, request_seconds=1.5),
         "watch": Profile(
             weights={"put": 60, "delete": 15, "delete-range": 3, "swap": 12, "get": 10}, watchers=5
         ),

@@ -2,7 +2,8 @@
 
 Which path is which method is data (``ROUTES``); everything else follows from the methods' descriptors. A
 unary handler is a plain function that may answer later, so the gateway waits for it; a streaming one runs
-in the connection's task with the body's JSON values as its incoming messages.
+in the connection's task with the body's JSON values as its incoming messages. A unary method that may wait
+for long (a lock) has a streaming handler; its one message is the answer, and it ends with its client.
 """
 
 from __future__ import annotations
@@ -186,6 +187,40 @@ class _Stream:
         await self._write(dumps(last).encode() + b"\n")
 
 
+class _Long:
+    """A ``StreamCall`` for a unary method whose handler runs as a task: one message each way."""
+
+    def __init__(self, path: str, message: bytes, metadata: Mapping[str, str]) -> None:
+        self.path = path
+        self.metadata = metadata
+        self.deadline: float | None = None
+        self._message: bytes | None = message
+        self._response: bytes | None = None
+        self._status = (int(Status.INTERNAL), "no answer")
+
+    async def receive(self) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        message, self._message = self._message, None
+        return message
+
+    async def send(self, message: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._response = message
+
+    def finish(self, code: int = 0, message: str = "") -> None:
+        self._status = (int(code), message)
+
+    async def run(self, handler: StreamHandler) -> bytes:
+        """The serialised response; raises ``GatewayFailure``."""
+        try:
+            await handler(self)
+        except RpcError as error:
+            raise GatewayFailure(int(error.code), error.message) from None
+        if self._response is None:
+            raise GatewayFailure(*self._status)
+        return self._response
+
+
 def _decode(message_class: type[Message], data: bytes) -> Message:
     message = message_class()
     message.ParseFromString(data)
@@ -197,6 +232,7 @@ class Gateway:
 
     def __init__(self, methods: Methods) -> None:
         self._unary: dict[str, tuple[Method, UnaryHandler | None]] = {}
+        self._long: dict[str, StreamHandler] = {}  # unary methods whose handlers run as tasks
         self._stream: dict[str, tuple[Method, StreamHandler | None]] = {}
         for suffix, path in ROUTES.items():
             method = METHODS.get(path)
@@ -207,6 +243,8 @@ class Gateway:
                     self._stream[prefix + suffix] = (method, methods.stream.get(path))
                 else:
                     self._unary[prefix + suffix] = (method, methods.unary.get(path))
+                    if path in methods.stream:
+                        self._long[prefix + suffix] = methods.stream[path]
 
     @staticmethod
     def owns(path: str) -> bool:
@@ -221,10 +259,17 @@ class Gateway:
         """The method answers with a stream of JSON lines."""
         return path in self._stream
 
+    def may_wait(self, path: str) -> bool:
+        """The method may take long to answer: its call should be cancelled when its client goes."""
+        return path in self._long
+
     async def call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> bytes:
         """Answer a unary method with JSON; raises ``GatewayFailure``."""
         method, handler = self._unary[path]
         request = _first(method, body)
+        if path in self._long:
+            response = await _Long(method.path, request, metadata).run(self._long[path])
+            return to_json(_decode(method.response, response)).encode()
         if handler is None:
             raise _not_implemented(method)
         call = _Unary(method.path, request, metadata)

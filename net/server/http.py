@@ -198,6 +198,7 @@ class _Exchange:
         self._connection = connection
         self._pages = pages
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._left = False  # the client has ended its side while a stream ran
         self._method = ""  # of the request under way; "" before its head is known
 
     async def serve(self, first_bytes: bytes) -> None:
@@ -275,12 +276,29 @@ class _Exchange:
             await self._call(gateway, request)
 
     async def _call(self, gateway: Gateway, request: _Request) -> None:
+        answer = gateway.call(request.path, request.body, _metadata(request))
         try:
-            body = await gateway.call(request.path, request.body, _metadata(request))
+            body = await (self._unless_gone(answer) if gateway.may_wait(request.path) else answer)
         except GatewayFailure as failure:
             await self._fail(failure, request)
-        else:
+            return
+        if body is not None:
             await self._send_whole(_Answer(200, [_JSON, _FROM_GRPC], body), request)
+
+    async def _unless_gone(self, answer: Awaitable[bytes]) -> bytes | None:
+        """Wait for an answer that may take long; None when the client ends its side first."""
+        body: bytes | None = None
+        failure: GatewayFailure | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
+            try:
+                body = await answer
+            except GatewayFailure as problem:
+                failure = problem  # raised below: inside the nursery it would become a group
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return body
 
     async def _fail(self, failure: GatewayFailure, request: _Request) -> None:
         status = HTTP_STATUS.get(failure.code, 500)
@@ -300,14 +318,19 @@ class _Exchange:
 
         async def write(line: bytes) -> None:
             nonlocal started
-            if not started:
-                started = True
-                headers = [_JSON, _FROM_GRPC, ("Transfer-Encoding", "chunked")]
-                await self._send(self._response(200, headers))
-            await self._send(h11.Data(data=line))
+            try:
+                if not started:
+                    started = True
+                    headers = [_JSON, _FROM_GRPC, ("Transfer-Encoding", "chunked")]
+                    await self._send(self._response(200, headers))
+                await self._send(h11.Data(data=line))
+            except (OSError, trio.ClosedResourceError):
+                # Not raised through the service: out of a nursery of its own it would come as a group.
+                self._left = True
+                nursery.cancel_scope.cancel()
+                await trio.lowlevel.checkpoint()
 
         failure: GatewayFailure | None = None
-        lost: OSError | trio.ClosedResourceError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
             try:
@@ -316,11 +339,9 @@ class _Exchange:
                 )
             except GatewayFailure as problem:
                 failure = problem
-            except (OSError, trio.ClosedResourceError) as problem:
-                lost = problem  # raised below: inside the nursery it would become a group
             nursery.cancel_scope.cancel()
-        if lost is not None:
-            raise lost
+        if self._left:
+            return  # perhaps in the middle of a line: whatever followed could not be read
         if failure is not None and not started:
             await self._fail(failure, request)
         elif started:
@@ -338,6 +359,7 @@ class _Exchange:
                 early += len(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        self._left = True
         scope.cancel()
 
     async def _send_whole(self, answer: _Answer, request: _Request) -> None:

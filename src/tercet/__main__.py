@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "check": ("tercet.jepsen_like.commands", "check"),
     "trace": ("tercet.reports.commands", "trace"),
     "bench": ("tercet.jepsen_like.bench.commands", "bench"),
+    "fuzz": ("tercet.jepsen_like.fuzz", "fuzz_command"),
 }
 SIM_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("tercet.jepsen_like.sim_commands", "run"),

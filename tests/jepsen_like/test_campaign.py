@@ -80,7 +80,7 @@ def test_a_planted_bug_is_found_kept_shrunk_replayed_and_reported(tmp_path: Path
     invoked = CliRunner().invoke(
         campaign,
         ["run", "--seeds", "0..60", "--seconds", "6", "--faults", "motifs", "--workload", "mix",
-         "--mutation", PLANTED, "--first", "--folder", str(tmp_path)],
+         "--mutation", PLANTED, "--first", "--shrink", "0", "--folder", str(tmp_path)],
     )  # fmt: skip
     assert invoked.exit_code == 1, invoked.output
     outcome = load_outcomes(tmp_path)[-1]

@@ -108,6 +108,23 @@ def test_all_events_of_a_revision_come_in_one_batch() -> None:
     assert "atomic" in check_history(History(swap, (apart,))).reason
 
 
+def test_nobody_reads_less_than_a_watch_has_told() -> None:
+    heard = Watch(7, "a", 1, start_revision=2, batches=batches(*EVENTS[:2]))  # told at 100 and 101
+    old = Operation(2, "get", 15, 16, "ok", key="a", result=Answer(2, kvs=(A2,), count=1))
+    stale = msgspec.structs.replace(old, invoke=105, returned=106)
+    lost = (OPERATIONS[0], Operation(1, "put", 20, key="a", value="2"))
+    assert check_history(History((*lost, old), (heard,))).verdict == "valid"
+    found = check_history(History((*lost, stale), (heard,)))
+    assert "a watch had already been told revision 3" in found.reason
+
+
+def test_no_event_comes_before_its_cause() -> None:
+    early = Watch(7, "a", 1, start_revision=2, batches=(WatchBatch(5, 2, EVENTS[:1]),))
+    found = check_history(History(OPERATIONS, (early,)))
+    assert found.verdict == "invalid"
+    assert "when it began" in found.reason
+
+
 def test_a_watch_tells_what_a_lost_answer_did() -> None:
     lost = (OPERATIONS[0], Operation(1, "put", 20, key="a", value="2"), *OPERATIONS[2:])
     heard = Watch(7, "a", 1, start_revision=2, batches=batches(*EVENTS))

@@ -181,8 +181,8 @@ class Desk:
     def open(
         self, nursery: trio.Nursery, method: str, *, window: float = 1000, **metadata: str
     ) -> FakeStream:
-        """Start a streaming call in a task of ``nursery``."""
-        path = f"/etcdserverpb.{method}"
+        """Start a streaming call in a task of ``nursery``; ``method`` may be a whole path."""
+        path = method if method.startswith("/") else f"/etcdserverpb.{method}"
         stream = FakeStream(METHODS[path].response, metadata, window)
         nursery.start_soon(self._serve, path, stream)
         return stream

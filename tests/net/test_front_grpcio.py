@@ -10,6 +10,7 @@ import grpc
 import pytest
 import trio
 
+from tercet.core import rpc_errors
 from tercet.net.server.call import StreamCall, UnaryCall
 
 from .front_server import Services, echo, echo_stream, serving
@@ -91,6 +92,33 @@ async def test_refusals_are_worded_as_grpc_go_words_them() -> None:
         )
         assert await _fails(_unary(channel, "/no.Service/Put"), b"") == (12, "unknown service no.Service")
         assert await _run(put, b"still here") == b"still here"
+
+
+async def test_a_unary_method_may_be_served_by_a_task_that_ends_with_its_client() -> None:
+    asked, gone = trio.Event(), trio.Event()
+
+    async def lock(call: StreamCall) -> None:
+        message = await call.receive()
+        if message == b"refuse":
+            raise rpc_errors.LEASE_NOT_FOUND.with_traceback(None)
+        if message == b"wait":
+            try:
+                asked.set()
+                await trio.sleep_forever()
+            finally:
+                gone.set()
+        await call.send(message or b"")
+
+    services = Services(stream={"/v3lockpb.Lock/Lock": lock})
+    async with serving(services) as (_, address), _channel(address) as channel:
+        method = _unary(channel, "/v3lockpb.Lock/Lock")
+        assert await _run(method, b"a lock") == b"a lock"
+        assert await _fails(method, b"refuse") == (5, "etcdserver: requested lease not found")
+        future = channel.unary_unary("/v3lockpb.Lock/Lock", _same, _same).future(b"wait")
+        with trio.fail_after(10):
+            await asked.wait()
+            future.cancel()
+            await gone.wait()
 
 
 async def test_metadata_arrives() -> None:

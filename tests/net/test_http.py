@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import trio
 
 from tercet.core.machine import Alarm
 from tercet.core.rpc_errors import LEASE_NOT_FOUND, TIMEOUT
+from tercet.core.wire.proto import lock_pb2 as lockpb
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.config import MemberConfig
 from tercet.net.real import real_world
@@ -75,8 +77,11 @@ class Methods:
         self.stream = {
             "/etcdserverpb.Watch/Watch": self._watch,
             "/etcdserverpb.Lease/LeaseKeepAlive": self._keep_alive,
+            "/v3lockpb.Lock/Lock": self._lock,  # unary, but it waits
         }
         self.watch_ended = trio.Event()
+        self.lock_asked = trio.Event()
+        self.lock_ended = trio.Event()
 
     def _range(self, call: UnaryCall) -> None:
         request = rpc.RangeRequest.FromString(call.message)
@@ -94,6 +99,21 @@ class Methods:
                     watch_id=request.create_request.watch_id, created=True).SerializeToString())  # fmt: skip
         finally:
             self.watch_ended.set()
+
+    async def _lock(self, call: StreamCall) -> None:
+        request = lockpb.LockRequest.FromString(await call.receive() or b"")
+        try:
+            self.lock_asked.set()
+            if request.name == b"taken":
+                await trio.sleep_forever()
+            elif request.name == b"refused":
+                raise LEASE_NOT_FOUND.with_traceback(None)
+            elif request.name == b"finished":
+                call.finish(14, "etcdserver: server stopped")
+            else:
+                await call.send(lockpb.LockResponse(key=request.name).SerializeToString())
+        finally:
+            self.lock_ended.set()
 
     async def _keep_alive(self, call: StreamCall) -> None:
         while (message := await call.receive()) is not None:
@@ -311,6 +331,32 @@ async def test_a_watch_goes_on_after_its_body_and_ends_with_the_client() -> None
         assert not methods.watch_ended.is_set()
         client.connection.close()
         await methods.watch_ended.wait()
+
+
+async def test_a_call_that_may_wait_is_answered_like_any_other() -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        for name, expected in [
+            (b"free", (200, {"key": "ZnJlZQ=="})),
+            (b"refused", (404, 5)),
+            (b"finished", (503, 14)),
+        ]:  # on one connection: it stays usable
+            await client.send("POST", "/v3/lock/lock", b'{"name":"%s"}' % b64encode(name))
+            status, headers, body = await client.answer()
+            found = json.loads(body)
+            assert (status, found if status == 200 else found["code"]) == expected
+            assert headers["content-type"] == "application/json"
+
+
+async def test_a_call_that_waits_ends_with_its_client() -> None:
+    methods = Methods()
+    async with serving(Node(), methods) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/lock/lock", b'{"name":"%s"}' % b64encode(b"taken"))
+        await methods.lock_asked.wait()
+        assert not methods.lock_ended.is_set()
+        client.connection.close()
+        await methods.lock_ended.wait()
 
 
 async def test_http_1_0_gets_a_whole_answer_and_the_end() -> None:

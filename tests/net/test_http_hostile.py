@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.config import MemberConfig
 from tercet.net.real import real_world
+from tercet.net.server.call import StreamCall
 from tercet.net.server.gateway_json import InputError, documents, from_json
 from tercet.net.server.http import make_http1_handler
 
@@ -84,12 +86,54 @@ class Leaving:
         pass
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_stream_ends_only_its_connection() -> None:
+class Nested(Methods):
+    """Its watch sends from a nursery of its own, as the real one does."""
+
+    async def _watch(self, call: StreamCall) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await super()._watch(call)
+
+
+@pytest.mark.parametrize("methods", [Methods, Nested])
+async def test_a_client_that_leaves_in_the_middle_of_a_stream_ends_only_its_connection(
+    methods: Callable[[], Methods],
+) -> None:
     world = real_world("n1", log_level="error", environment={})
-    handler = make_http1_handler(Node(), MemberConfig(), Methods())
+    handler = make_http1_handler(Node(), MemberConfig(), methods())
     body = b'{"create_request":{"key":"AA=="}}'
     request = b"POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     connection: Any = Leaving()
     with trio.fail_after(20):
         await handler(world, connection, request)
     assert connection.writes == 1
+
+
+class Half(Leaving):
+    """A connection whose client ends its side while the head of a stream is being written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    async def send_all(self, data: bytes) -> None:
+        if not self.sent and not self.writes:
+            self.writes += 1
+            await trio.sleep_forever()
+        self.sent += data
+
+    async def receive(self, max_bytes: int) -> bytes:
+        while not self.writes:
+            await trio.lowlevel.checkpoint()
+        return b""
+
+
+async def test_nothing_follows_a_head_that_could_not_be_written() -> None:
+    world = real_world("n1", log_level="error", environment={})
+    handler = make_http1_handler(Node(), MemberConfig(), Methods())
+    body = b'{"create_request":{"key":"AA=="}}'
+    request = b"POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    connection: Any = Half()
+    with trio.fail_after(20):
+        await handler(world, connection, request)
+    assert connection.sent == b""

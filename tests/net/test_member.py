@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tercet.core.errors import Corruption, OutcomeUnknown
+from tercet.core.trace import read_trace, verify
 from tercet.core.wal import WrongDirectory
 from tercet.net.client import Client
 from tercet.net.config import MemberConfig
@@ -213,6 +214,15 @@ async def test_a_member_says_what_test_frameworks_wait_for_and_stops_without_err
     for text in ("ready to serve client requests", "published", "closed etcd server"):
         assert text in lines
     assert '"level":"error"' not in lines
+
+
+async def test_a_member_writes_a_trace_that_the_core_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "one.trace"
+    await start_and_stop(config(tmp_path / "data", trace_file=str(path)))
+    trace = read_trace(path.read_bytes())
+    result = verify(trace.records)
+    assert (result.verdict, trace.truncated) == ("valid", False)
+    assert result.steps > 3
 
 
 async def test_an_occupied_port_is_told_before_anything_is_written(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tercet.core.wire.peer import (
     encode,
     encode_batches,
 )
+from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.channel import Channel, Identity
 from tercet.net.peer_server import PeerServer
 from tercet.net.peers import Peers, split_url
@@ -78,6 +79,8 @@ class Harness:
             raise rpc_errors.LEASE_NOT_FOUND
         if method == "unknown":
             raise rpc_errors.TIMEOUT
+        if method == "decode":
+            rpc.LeaseKeepAliveRequest.FromString(payload)
         if method == "never":
             await trio.sleep_forever()
         return method.encode() + b":" + payload
@@ -168,6 +171,9 @@ async def test_a_call_is_answered_with_its_payload_or_its_error() -> None:
         assert rejected.value == rpc_errors.LEASE_NOT_FOUND
         with pytest.raises(RpcUnknown):
             await peers.call(2, "unknown", b"", 5)
+        with pytest.raises(RpcError, match="failed to unmarshal"):
+            await peers.call(2, "decode", b"\xff", 5)
+        assert await peers.call(2, "echo", b"still", 5) == b"echo:still"
 
 
 async def test_a_call_without_an_answer_ends_at_its_timeout_or_with_its_connection() -> None:

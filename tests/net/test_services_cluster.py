@@ -1,11 +1,15 @@
-"""Leases and watches in whole simulated clusters: crashes of leaders, members that only follow."""
+"""Leases, watches and locks in whole simulated clusters: crashes of leaders, members that only follow."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 import pytest
+import trio
 
+from tercet.core.errors import Rejected, TercetError
+from tercet.core.wire.proto import lock_pb2 as lockpb
+from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.client import Client
 from tercet.sim.cluster import Cluster
 from tercet.sim.world import SimWorld
@@ -97,3 +101,60 @@ def test_a_watch_on_a_follower_sees_everything_through_a_crash_of_the_leader() -
             assert seen == written
 
     in_cluster(test, 5)
+
+
+async def add_as_owner(sim: SimWorld, client: Client, token: bytes) -> None:
+    """Lock, read a list, add ``token`` in a second step that holds only while the owner's key lives, unlock.
+
+    Raises ``TercetError`` when any of it fails; the token may have been added.
+    """
+    lease = await client.lease_grant(4)
+    request = lockpb.LockRequest(name=b"lock", lease=lease.id)
+    owner = await client.call("/v3lockpb.Lock/Lock", request, lockpb.LockResponse.FromString, timeout=20)
+    found = (await client.get(b"list")).kvs
+    await sim.sleep(0.1)
+    longer = (found[0].value if found else b"") + token + b" "
+    exists = rpc.Compare(key=owner.key, target=rpc.Compare.VERSION, result=rpc.Compare.GREATER)
+    put = rpc.RequestOp(request_put=rpc.PutRequest(key=b"list", value=longer))
+    txn = rpc.TxnRequest(compare=[exists], success=[put])
+    answer = await client.call("/etcdserverpb.KV/Txn", txn, rpc.TxnResponse.FromString)
+    if not answer.succeeded:
+        raise Rejected("the lock was lost")
+    release = lockpb.UnlockRequest(key=owner.key)
+    await client.call("/v3lockpb.Lock/Unlock", release, lockpb.UnlockResponse.FromString)
+
+
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_no_update_under_a_lock_is_lost_when_the_leader_crashes(seed: int) -> None:
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        done: list[bytes] = []
+
+        async def work(number: int) -> None:
+            endpoint = cluster.endpoints[number % 3]
+            async with cluster.client(f"c{number}", (endpoint,)) as client:
+                for turn in range(6):
+                    token = b"%d.%d" % (number, turn)
+                    try:
+                        await add_as_owner(sim, client, token)
+                        done.append(token)
+                    except TercetError:
+                        await sim.sleep(0.5)
+
+        async def crash() -> None:
+            await sim.sleep(2)
+            leader = cluster.leader()
+            assert leader is not None
+            sim.crash(leader)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crash)
+            for number in range(5):
+                nursery.start_soon(work, number)
+        names = [name for name in cluster.names if sim.running(name)]
+        async with cluster.client("c9", tuple(f"http://{name}:2379" for name in names)) as client:
+            tokens = (await client.get(b"list")).kvs[0].value.split()
+        assert len(done) >= 12
+        assert [token for token in done if token not in tokens] == []
+        assert len(tokens) == len(dict.fromkeys(tokens))
+
+    in_cluster(test, seed)

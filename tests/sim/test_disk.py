@@ -203,18 +203,49 @@ def test_a_sync_in_place_blocks_the_program_until_it_is_durable() -> None:
         assert await far.receive(100) == b"after"
         assert sim.now - start > blocked
         await world.clock.sleep(0)
-        file.write_at(0, b"xxx")
         connection.try_send(b"done")
         file.sync_now()
         connection.try_send(b"never leaves")
+        file.write_at(0, b"xxx")
         await sim.sleep(0.05)
-        assert after_power_cut(sim, "lose") == b"new"
+        assert after_power_cut(sim, "keep") == b"new"  # it died before it came to that write
         assert await far.receive(100) == b"done"
         with sim.world_for("b").clock.timeout(5) as scope:
             await far.receive(100)
         assert scope.cancelled_caught
 
     in_world(body)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_crash_can_be_placed_just_before_a_sync_completes(in_place: bool) -> None:
+    reached: list[str] = []
+    found: list[bytes] = []
+
+    async def program(world: World) -> None:
+        file = await durable_file(world, b"old")
+        file.write_at(0, b"new")
+        world.probe.point("dirty")
+        if in_place:
+            file.sync_now()
+        else:
+            await file.sync()
+        reached.append("unreachable")
+
+    async def body(sim: SimWorld) -> None:
+        sim.kill("a")
+        sim.host("a").arm("sync", 2)
+        await sim.start("a", program).done.wait()
+        assert sim.host("a").points == {"dirty": 1}
+        assert not sim.host("a").up
+        sim.programs["a"] = idle
+        sim.restart("a")
+        found.append(sim.world_for("a").disk.read("/d/f"))
+
+    for seed in range(12):
+        in_world(body, seed)
+    assert not reached
+    assert set(found) == {b"old", b"new"}
 
 
 def test_a_full_disk_says_so_and_a_failing_one_too() -> None:

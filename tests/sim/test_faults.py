@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tercet.net.world import World
-from tercet.sim.chaos import BREAKERS, Chaos
+from tercet.sim.breakers import BREAKERS
+from tercet.sim.chaos import Chaos
 from tercet.sim.engine import SECOND
 from tercet.sim.faults import KINDS, LEADER, Fault, Schedule, describe_schedule, draw_schedule, kinds_named
 from tercet.sim.world import SimWorld

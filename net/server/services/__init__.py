@@ -8,10 +8,15 @@ from ...config import MemberConfig
 from ...leases import LeaseKeeper
 from ...world import World
 from ..call import StreamHandler, UnaryHandler
+from .changes import Changes
 from .cluster import ClusterService, member_list
+from .contest import Calls, Contest
+from .election import ElectionService
+from .health import HealthService
 from .kv import KvService
 from .leader_calls import LeaderCalls
 from .lease import LeaseService
+from .lock import LockService
 from .maintenance import MaintenanceService, database_bytes
 from .member import Answers, Member
 from .watch import WatchService
@@ -22,8 +27,8 @@ __all__ = ["Answers", "Member", "Services", "build_methods", "database_bytes", "
 class Services:
     """The services of one member (``net.server.call.Methods``), and the tasks they need.
 
-    ``run`` must be running while calls are served; ``shut`` ends the watch streams politely before the member
-    stops.
+    ``run`` must be running while calls are served; ``shut`` ends the streams and the calls that wait politely
+    before the member stops.
     """
 
     def __init__(self, node: Member, world: World, config: MemberConfig) -> None:
@@ -35,20 +40,27 @@ class Services:
         lease = LeaseService(
             world, node, answers, self.leases, self._leader, election_timeout_ms=config.election_timeout_ms
         )
-        maintenance = MaintenanceService(node, answers, version=config.reported_version)
+        maintenance = MaintenanceService(node, answers, config)
         self.watch = WatchService(
             world, node, answers, election_timeout=election_timeout, fragment_bytes=config.max_request_bytes
         )
+        self._changes = Changes(node)
+        self._health = HealthService()
+        contest = Contest(node, Calls(kv.range, kv.delete_range, kv.txn, lease.grant), self._changes)
         self.unary: dict[str, UnaryHandler] = {
             **kv.unary(),
             **lease.unary(),
             **ClusterService(node, answers, config).unary(),
             **maintenance.unary(),
+            **self._health.unary(),
         }
         self.stream: dict[str, StreamHandler] = {
             **lease.stream(),
             **self.watch.stream(),
             **maintenance.stream(),
+            **LockService(contest).stream(),
+            **ElectionService(answers, contest).stream(),
+            **self._health.stream(),
         }
 
     async def run(self) -> None:
@@ -59,8 +71,10 @@ class Services:
             nursery.start_soon(self.watch.run)
 
     def shut(self) -> None:
-        """End the watch streams with etcd's text for a stopping server."""
+        """End the calls that wait, watch streams with etcd's text for a stopping server."""
         self.watch.shut()
+        self._changes.stop()
+        self._health.stop()
 
 
 def build_methods(node: Member, world: World, config: MemberConfig) -> Services:

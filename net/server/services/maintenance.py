@@ -6,12 +6,14 @@ from functools import partial
 
 import google_crc32c
 
+from tercet.core import rpc_errors
 from tercet.core.machine import Command, Outcome
 from tercet.core.mvcc.checks import check_compaction
 from tercet.core.mvcc.hashing import hash_history
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...config import MemberConfig
 from ..call import StreamHandler, UnaryCall, UnaryHandler
 from .member import Answers, Member
 from .missing import not_offered, stream_not_offered
@@ -20,6 +22,7 @@ __all__ = ["MaintenanceService", "database_bytes"]
 
 _SERVICE = "etcdserverpb.Maintenance"
 _PAGE_BYTES = 4096
+_MOVE_LEADER = not_offered(_SERVICE, "MoveLeader")
 _ALARM_NAMES: dict[int, str] = {number: name for name, number in rpc.AlarmType.items()}
 
 
@@ -29,12 +32,12 @@ def database_bytes(member: Member) -> int:
 
 
 class MaintenanceService:
-    """``etcdserverpb.Maintenance`` of one member. ``version`` is the one reported."""
+    """``etcdserverpb.Maintenance`` of one member."""
 
-    def __init__(self, member: Member, answers: Answers, *, version: str) -> None:
+    def __init__(self, member: Member, answers: Answers, config: MemberConfig) -> None:
         self._member = member
         self._answers = answers
-        self._version = version
+        self._config = config
 
     def unary(self) -> dict[str, UnaryHandler]:
         """The handlers by path."""
@@ -44,7 +47,7 @@ class MaintenanceService:
             f"/{_SERVICE}/Defragment": self.defragment,
             f"/{_SERVICE}/Hash": self.hash,
             f"/{_SERVICE}/HashKV": self.hash_kv,
-            f"/{_SERVICE}/MoveLeader": not_offered(_SERVICE, "MoveLeader"),
+            f"/{_SERVICE}/MoveLeader": self.move_leader,
             f"/{_SERVICE}/Downgrade": not_offered(_SERVICE, "Downgrade"),
         }
 
@@ -61,7 +64,7 @@ class MaintenanceService:
             errors.append(f"memberID:{alarm.member} alarm:{_ALARM_NAMES.get(alarm.kind, str(alarm.kind))} ")
         size = database_bytes(member)
         response = rpc.StatusResponse(
-            version=self._version,
+            version=self._config.reported_version,
             dbSize=size,
             leader=member.leader_id,
             raftIndex=member.commit_index,
@@ -101,6 +104,18 @@ class MaintenanceService:
                 return
         response = rpc.HashKVResponse(hash=hash_history(store, revision), compact_revision=store.compacted)
         self._answers.reply(call, store.revision, response.SerializeToString())
+
+    def move_leader(self, call: UnaryCall) -> None:
+        """Only the leader, only to a member; to itself it is done. A real transfer is not offered yet."""
+        target = rpc.MoveLeaderRequest.FromString(call.message).targetID
+        if not self._member.is_leader:
+            raise rpc_errors.NOT_LEADER.with_traceback(None)
+        if all(target != known for known, _, _ in self._config.members()):
+            raise rpc_errors.BAD_LEADER_TRANSFEREE.with_traceback(None)
+        if target == self._member.member_id:
+            call.reply(b"")
+        else:
+            _MOVE_LEADER(call)
 
 
 def _finish_bare(call: UnaryCall, outcome: Outcome | RpcError) -> None:
