@@ -131,7 +131,7 @@ def written_out(plan: Plan) -> Plan:
     draw = stream(plan.seed, "campaign")
     profile = draw.choice(list(PROFILES))
     clients = draw.randrange(3, 8)
-    pause_ms = draw.choice((60, 150, 400))
+    pause_ms = draw.choice((200, 500, 1000))
     schedule = plan.schedule
     if schedule is None:
         nodes = member_names(plan.nodes)

@@ -9,7 +9,7 @@ from typing import Final
 import google_crc32c
 import msgspec
 
-from tercet.core.raft.types import AppendRequest, Entry, HeartbeatRequest
+from tercet.core.raft.types import AppendRequest, Entry, HeartbeatRequest, Message, ProposeRequest
 from tercet.core.wire.peer import (
     FORMAT_VERSION,
     FRAME_BYTES_MAX,
@@ -68,6 +68,21 @@ def _frames(rng: random.Random, sender: int, target: PeerTarget) -> list[bytes]:
     ))  # fmt: skip
     frames: list[Frame] = [batch, Ping(), Call(1, "lease/renew", rng.randbytes(8)), Call(2, "no", b"")]
     return [encode(frame) for frame in frames]
+
+
+def _implausible(rng: random.Random, sender: int, to: int) -> bytes:
+    """A message of the right shape that no member sends; accepted, it would stop every member."""
+    entries = (Entry(0, rng.choice((0, 2, 9))), Entry(0, 3))
+    messages: tuple[Message, ...] = (
+        ProposeRequest(sender=sender, to=to, term=0, entries=(rng.randbytes(rng.randrange(17)),)),
+        HeartbeatRequest(sender=sender, to=to, term=-1, leader_commit=0),
+        HeartbeatRequest(sender=sender, to=to, term=0, leader_commit=-5),
+        AppendRequest(sender=sender, to=to, term=0, prev_log_index=-1, prev_log_term=0, entries=(),
+                      leader_commit=0),
+        AppendRequest(sender=sender, to=to, term=0, prev_log_index=0, prev_log_term=0, entries=entries,
+                      leader_commit=0),
+    )  # fmt: skip
+    return encode(Batch((rng.choice(messages),)))
 
 
 def _unframed(rng: random.Random, target: PeerTarget) -> bytes:
@@ -132,5 +147,7 @@ def _impostor(rng: random.Random, target: PeerTarget) -> tuple[str, bytes]:
         return "member-giant", start + _giant(rng)
     if rng.random() < 0.5:
         return "member-unframed", start + _unframed(rng, target)
+    if rng.random() < 0.5:
+        return "member-implausible", start + _implausible(rng, sender, target.member_id)
     done, frames = damage_bytes(rng, b"".join(_frames(rng, sender, target)))
     return f"member-{done}", start + frames

@@ -15,7 +15,7 @@ import trio
 from google.protobuf.message import DecodeError
 
 from tercet.core import rpc_errors
-from tercet.core.raft.types import Message
+from tercet.core.raft.types import AppendRequest, Message, ProposeRequest
 from tercet.core.rpc_errors import RpcError, RpcRejected
 from tercet.core.wire.peer import (
     FORMAT_VERSION,
@@ -37,6 +37,7 @@ from tercet.core.wire.peer import (
 )
 
 from .channel import PENDING_BYTES_MAX, Channel, Identity, read_frames, until_error
+from .loop import COMMAND_HEADER
 from .world import Connection, World
 
 __all__ = ["PeerServer"]
@@ -175,6 +176,8 @@ class PeerServer:
             for message in frame.messages:
                 if message.sender != sender or message.to != me:
                     raise PeerProtocolError("a message with another sender or receiver than its connection")
+                if not _plausible(message):
+                    raise PeerProtocolError(f"a {type(message).__name__} that no member sends")
             self._deliver(frame.messages)
         elif isinstance(frame, Ping):
             channel.send(encode(Pong()))
@@ -228,6 +231,19 @@ class _Calls:
         finally:
             self._running -= 1
         self._channel.send(encode(answer))
+
+
+def _plausible(message: Message) -> bool:
+    """Whether what has the shape of a message could be one: the core and the log must not meet what is not.
+
+    An entry too short to be a command would stop every member that applies it.
+    """
+    if isinstance(message, AppendRequest):
+        entries, before = message.entries, message.prev_log_index
+        return not entries or (entries[0].index == before + 1 and entries[-1].index == before + len(entries))
+    if isinstance(message, ProposeRequest):
+        return min(map(len, message.entries), default=COMMAND_HEADER.size) >= COMMAND_HEADER.size
+    return True
 
 
 def _refusal(number: int, error: RpcError) -> Answer:

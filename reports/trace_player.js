@@ -107,7 +107,7 @@
     ring.setAttribute("class", count > 3 ? "many" : "");
     const width = Math.max(760, Math.min(1700, (height * stage.clientWidth) / Math.max(1, stage.clientHeight)));
     ring.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const [wide, high] = [Math.min(width / 2 - (count > 3 ? 210 : 150), 520), height / 2 - 132];
+    const [wide, high] = [Math.min(width / 2 - (count > 3 ? 250 : 150), 520), height / 2 - 132];
     drawn.forEach((parts, index) => {
       const angle = -Math.PI / 2 + (2 * Math.PI * index) / count;
       const [across, down] = count === 1 ? [0, 0] : [Math.cos(angle), Math.sin(angle)];

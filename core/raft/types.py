@@ -10,13 +10,13 @@ msgspec's msgpack, so a field may only be appended, never moved.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 __all__ = [
     "AppendReply", "AppendRequest", "Applied", "Effects", "Entry", "EntryKind", "Event", "HardState",
-    "HeartbeatReply", "HeartbeatRequest", "Message", "Persisted", "Propose", "ProposeRequest", "ReadIndex",
+    "HeartbeatReply", "HeartbeatRequest", "Message", "Natural", "Persisted", "Propose", "ProposeRequest", "ReadIndex",
     "ReadIndexReply", "ReadIndexRequest", "ReadState", "Receive", "Refusal", "Role", "SoftState", "Tick",
     "VoteReply", "VoteRequest",
 ]
@@ -34,11 +34,15 @@ class EntryKind(IntEnum):
     CONF_CHANGE = 1  # used from the membership issue on
 
 
+#: An index, a term, an id: what a decoder refuses below 0.
+Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One log entry. Empty ``data`` is the no-op a new leader appends (thesis 6.4)."""
 
-    term: int
-    index: int
+    term: Natural
+    index: Natural
     data: bytes = b""
     kind: int = 0
 
@@ -60,14 +64,14 @@ class SoftState(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, kw_only=True):
     """Every message: from whom, to whom, and the sender's term (for pre-votes: the term asked for)."""
 
-    sender: int
-    to: int
-    term: int
+    sender: Natural
+    to: Natural
+    term: Natural
 
 
 class VoteRequest(_Message, frozen=True, array_like=True, tag="VoteRequest", kw_only=True):
-    last_log_index: int
-    last_log_term: int
+    last_log_index: Natural
+    last_log_term: Natural
     pre_vote: bool = False
     forced: bool = False  # set by a leader's transfer: ignore the lease of the present leader
 
@@ -79,10 +83,10 @@ class VoteReply(_Message, frozen=True, array_like=True, tag="VoteReply", kw_only
 
 
 class AppendRequest(_Message, frozen=True, array_like=True, tag="AppendRequest", kw_only=True):
-    prev_log_index: int
-    prev_log_term: int
+    prev_log_index: Natural
+    prev_log_term: Natural
     entries: tuple[Entry, ...]
-    leader_commit: int
+    leader_commit: Natural
 
 
 class AppendReply(_Message, frozen=True, array_like=True, tag="AppendReply", kw_only=True):
@@ -90,21 +94,21 @@ class AppendReply(_Message, frozen=True, array_like=True, tag="AppendReply", kw_
     On refusal ``prev_log_index`` names the refused request, and the hint the best place to try."""
 
     success: bool
-    match_index: int = 0
-    prev_log_index: int = 0
-    hint_index: int = 0
-    hint_term: int = 0
+    match_index: Natural = 0
+    prev_log_index: Natural = 0
+    hint_index: Natural = 0
+    hint_term: Natural = 0
     refusal: str = ""
 
 
 class HeartbeatRequest(_Message, frozen=True, array_like=True, tag="HeartbeatRequest", kw_only=True):
-    leader_commit: int
-    context: int = 0  # the newest read round the reply confirms; 0: none
+    leader_commit: Natural
+    context: Natural = 0  # the newest read round the reply confirms; 0: none
     quiet: bool = False  # a notice of a new commit index: no reply is wanted
 
 
 class HeartbeatReply(_Message, frozen=True, array_like=True, tag="HeartbeatReply", kw_only=True):
-    context: int = 0
+    context: Natural = 0
 
 
 class ProposeRequest(_Message, frozen=True, array_like=True, tag="ProposeRequest", kw_only=True):
@@ -114,12 +118,12 @@ class ProposeRequest(_Message, frozen=True, array_like=True, tag="ProposeRequest
 
 
 class ReadIndexRequest(_Message, frozen=True, array_like=True, tag="ReadIndexRequest", kw_only=True):
-    context: int  # chosen by the asking member; never reused within an incarnation
+    context: Natural  # chosen by the asking member; never reused within an incarnation
 
 
 class ReadIndexReply(_Message, frozen=True, array_like=True, tag="ReadIndexReply", kw_only=True):
-    context: int
-    read_index: int
+    context: Natural
+    read_index: Natural
 
 
 Message: TypeAlias = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from ..e2e.processes import environment
 from .recorder.diff import view
 
 HERE = Path(__file__).parent
-#: Group -> whether etcdctl is the client (otherwise the JSON gateway).
-GROUPS = ("c3_kv", "c3_compact", "c3_watch", "c3_lease", "c3_misc", "h3_watch", "h3_lease")
+#: Each is one fresh server: `c3_` etcdctl is the client, `h3_` the JSON gateway is asked.
+GROUPS = ("c3_kv", "c3_compact", "c3_watch", "c3_lease", "c3_misc", "c3_lock", "c3_mirror",
+          "h3_watch", "h3_lease", "h3_concurrency")  # fmt: skip
 AGREE_MIN = 0.95
 
 pytestmark = pytest.mark.needs("etcdctl")
@@ -30,17 +33,22 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return {record["id"]: record for record in map(json.loads, lines)}
 
 
-def two_free_ports() -> int:
-    """A port that is free, and so is the next one: where the recorder puts its member."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Where each of so many recorders may put its member: at a port, the next, and both of them 100 higher.
+
+    From below the range that the system gives to outgoing connections, of which there will be thousands.
+    """
+    for turn in range(60):
+        first = 20_000 + (os.getpid() + turn) % 60 * 200
+        bases = [first + 10 * place for place in range(count)]
+        with ExitStack() as bound:
             try:
-                second.bind(("127.0.0.1", port + 1))
+                for port in (base + offset for base in bases for offset in (0, 1, 100, 101)):
+                    bound.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            return bases
+    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +57,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("golden")
     server = f"{shlex.quote(sys.executable)} -m tercet"
     recorders = []
-    for group in GROUPS:
+    for group, port in zip(GROUPS, free_ports(len(GROUPS)), strict=True):
         (folder / group).mkdir()
         command = [sys.executable, str(HERE / "recorder" / "record.py"), "--out", str(folder / group),
-                   "--etcd", server, "--groups", group, "--port-base", str(two_free_ports())]  # fmt: skip
+                   "--etcd", server, "--groups", group, "--port-base", str(port)]  # fmt: skip
         with open(folder / group / "log", "wb") as log:
             recorders.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment()))
     try:

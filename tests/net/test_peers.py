@@ -153,8 +153,9 @@ async def test_a_batch_beyond_the_socket_buffers_arrives_whole() -> None:
         entries = tuple(Entry(1, index, bytes([index]) * 1_000_000) for index in range(1, 13))
         sent = [
             AppendRequest(
-                sender=1, to=2, term=1, prev_log_index=0, prev_log_term=0, entries=(entry,), leader_commit=0
-            )
+                sender=1, to=2, term=1, prev_log_index=entry.index - 1, prev_log_term=0, entries=(entry,),
+                leader_commit=0,
+            )  # fmt: skip
             for entry in entries
         ]
         one.wanted = 12

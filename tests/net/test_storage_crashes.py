@@ -113,3 +113,30 @@ def test_the_power_cuts_of_these_tests_tear_records() -> None:
         assert life.recovered.entries in (after(life.acknowledged), after(life.acknowledged + 1))
         torn += life.recovered.torn_bytes > 0
     assert torn >= 10
+
+
+def test_what_a_killed_program_left_in_the_page_cache_is_durable_once_it_has_been_recovered() -> None:
+    """A member that acts on a recovered record must find it again after a power cut (etcd 14143)."""
+    life = Life(seed=5)
+
+    async def run() -> tuple[Recovered | None, Recovered | None]:
+        sim = life.sim
+        sim.host("n").disk.slow_factor = 1000  # the first sync is still under way when the program dies
+        sim.start("n", life.append_all)
+        await sim.sleep(0.001)
+        while not any(name.endswith(".wal") for name in sim.host("n").disk.files):
+            await sim.sleep(0.1)
+        await sim.sleep(0.01)
+        sim.kill("n")
+        sim.host("n").disk.slow_factor = 1
+        await sim.start("n", life.open_only).done.wait()
+        seen = life.recovered
+        sim.crash("n", "lose")
+        await sim.start("n", life.open_only).done.wait()
+        return seen, life.recovered
+
+    seen, found = life.sim.run(run)
+    assert life.acknowledged == 0
+    assert seen is not None and found is not None
+    assert seen.entries == after(1)
+    assert found.entries == seen.entries
