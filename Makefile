@@ -23,7 +23,7 @@ help:
 	@echo "make clean     remove what the other targets made (data of clusters stays)"
 
 cluster: $(VENV)/.run-installed
-	@exec $(BIN)/tercet cluster
+	@exec $(BIN)/tercet cluster $(CLUSTER_ARGS)
 
 test: $(VENV)/.dev-installed debian tools check unit
 
@@ -51,11 +51,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run-installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check -e . >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
 	@touch $@
 
 $(VENV)/.dev-installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "installing into $(VENV), with what the tests need ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
 	@touch $@ $(VENV)/.run-installed
 
 # Real etcd, its command line, h2load and a browser: installed when root, named otherwise.

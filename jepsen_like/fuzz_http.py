@@ -37,7 +37,8 @@ _VALUES: Final = (
     "1.5", '"1.5"', '" 1"', '"0x1"', '"\\"x\\""', "[[[]]]", '{"key":{}}', '"DESCEND"', "18446744073709551616",
 )  # fmt: skip
 #: Legal requests to these would change others' keys or the cluster; they get no drawn bodies.
-_KEPT_OUT: Final = ("/kv/deleterange", "/kv/txn", "/maintenance/alarm", "/kv/compaction", "/cluster/",
+_KEPT_OUT: Final = (
+    "/kv/deleterange", "/kv/txn", "/maintenance/alarm", "/kv/compaction", "/cluster/",
     "/auth/",
                     "/maintenance/transfer-leadership")  # fmt: skip
 _FIELDS: Final = (

@@ -73,8 +73,9 @@ def _frames(rng: random.Random, sender: int, target: PeerTarget) -> list[bytes]:
 def _implausible(rng: random.Random, sender: int, to: int) -> bytes:
     """A message of the right shape that no member sends; accepted, it would stop every member."""
     entries = (Entry(0, rng.choice((0, 2, 9))), Entry(0, 3))
+    short = (rng.randbytes(rng.randrange(17)),)
     messages: tuple[Message, ...] = (
-        ProposeRequest(sender=sender, to=to, term=0, entries=(rng.randbytes(rng.randrange(17)),)),
+        *[ProposeRequest(sender=sender, to=to, term=rng.randrange(5), entries=short)] * 3,
         HeartbeatRequest(sender=sender, to=to, term=-1, leader_commit=0),
         HeartbeatRequest(sender=sender, to=to, term=0, leader_commit=-5),
         AppendRequest(sender=sender, to=to, term=0, prev_log_index=-1, prev_log_term=0, entries=(),

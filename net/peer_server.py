@@ -2,8 +2,8 @@
 
 A connection introduces itself with ``Hello`` within five seconds, or it is an HTTP request and goes to the
 handler for those. Strangers, other clusters and damaged frames are refused with a reason where the other
-end can understand one, and the connection is closed. A member that dials again replaces its own earlier
-connection; one that stays silent is closed.
+end can understand one, and the connection is closed. A member that dials again and speaks replaces its own
+earlier connection; one that stays silent is closed.
 """
 
 from __future__ import annotations
@@ -143,10 +143,6 @@ class PeerServer:
         return hello.sender
 
     async def _accepted_peer(self, sender: int, connection: Connection, decoder: FrameDecoder) -> None:
-        old = self._accepted.pop(sender, None)
-        if old is not None:
-            old.close()
-        self._accepted[sender] = connection
         decoder.bytes_max = FRAME_BYTES_MAX
         channel = Channel(connection, PENDING_BYTES_MAX)
         heard = _Heard()
@@ -161,6 +157,7 @@ class PeerServer:
                         heard.something = True
                         for frame in frames:
                             self._take(frame, sender, channel, calls)
+                        self._replace(sender, connection)
                 except (OSError, trio.ClosedResourceError, PeerProtocolError) as error:
                     broken = error  # raised below: inside the nursery it would become a group
                 nursery.cancel_scope.cancel()
@@ -169,6 +166,15 @@ class PeerServer:
                 del self._accepted[sender]
         if broken is not None:
             raise broken
+
+    def _replace(self, sender: int, connection: Connection) -> None:
+        """A member spoke on this connection, so it has left its earlier one. A greeting alone does not count:
+        anybody can repeat it, and what is under way on the earlier connection would be lost."""
+        old = self._accepted.get(sender)
+        if old is not connection:
+            self._accepted[sender] = connection
+            if old is not None:
+                old.close()
 
     def _take(self, frame: Frame, sender: int, channel: Channel, calls: _Calls) -> None:
         if isinstance(frame, Batch):

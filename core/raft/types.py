@@ -16,9 +16,9 @@ import msgspec
 
 __all__ = [
     "AppendReply", "AppendRequest", "Applied", "Effects", "Entry", "EntryKind", "Event", "HardState",
-    "HeartbeatReply", "HeartbeatRequest", "Message", "Natural", "Persisted", "Propose", "ProposeRequest", "ReadIndex",
-    "ReadIndexReply", "ReadIndexRequest", "ReadState", "Receive", "Refusal", "Role", "SoftState", "Tick",
-    "VoteReply", "VoteRequest",
+    "HeartbeatReply", "HeartbeatRequest", "Message", "Natural", "Persisted", "Propose", "ProposeRequest",
+    "ReadIndex", "ReadIndexReply", "ReadIndexRequest", "ReadState", "Receive", "Refusal", "Role", "SoftState",
+    "Tick", "VoteReply", "VoteRequest",
 ]
 
 

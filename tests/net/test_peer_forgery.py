@@ -61,3 +61,22 @@ async def test_a_message_that_members_send_is_delivered(message: Message) -> Non
         assert FrameDecoder().feed(await connection.receive(4096)) == [Pong()]
         assert one.received == [message]
         connection.close()
+
+
+async def test_a_greeting_alone_does_not_push_out_the_members_connection() -> None:
+    async with harness() as one:
+        both = []
+        for _ in range(2):
+            connection = await one.dial()
+            await connection.send_all(MAGIC + encode(Hello(FORMAT_VERSION, CLUSTER, 1, 2)))
+            assert FrameDecoder().feed(await connection.receive(4096)) == [Welcome(2)]
+            if not both:
+                await connection.send_all(encode(Ping()))
+                assert FrameDecoder().feed(await connection.receive(4096)) == [Pong()]
+            both.append(connection)
+        await both[1].send_all(b"\xff" * 99)
+        assert await both[1].receive(4096) == b""
+        await both[0].send_all(encode(Ping()))
+        assert FrameDecoder().feed(await both[0].receive(4096)) == [Pong()]
+        for connection in both:
+            connection.close()

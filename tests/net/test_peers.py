@@ -153,9 +153,14 @@ async def test_a_batch_beyond_the_socket_buffers_arrives_whole() -> None:
         entries = tuple(Entry(1, index, bytes([index]) * 1_000_000) for index in range(1, 13))
         sent = [
             AppendRequest(
-                sender=1, to=2, term=1, prev_log_index=entry.index - 1, prev_log_term=0, entries=(entry,),
+                sender=1,
+                to=2,
+                term=1,
+                prev_log_index=entry.index - 1,
+                prev_log_term=0,
+                entries=(entry,),
                 leader_commit=0,
-            )  # fmt: skip
+            )
             for entry in entries
         ]
         one.wanted = 12
@@ -248,10 +253,10 @@ async def test_a_new_connection_replaces_the_members_old_one() -> None:
             connection = await one.dial()
             await connection.send_all(MAGIC + encode(Hello(FORMAT_VERSION, CLUSTER, 1, 2)))
             assert FrameDecoder().feed(await connection.receive(4096)) == [Welcome(2)]
+            await connection.send_all(encode(Ping()))
+            assert FrameDecoder().feed(await connection.receive(4096)) == [Pong()]
             both.append(connection)
         assert await both[0].receive(4096) == b""
-        await both[1].send_all(encode(Ping()))
-        assert FrameDecoder().feed(await both[1].receive(4096)) == [Pong()]
         for connection in both:
             connection.close()
 
