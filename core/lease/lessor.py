@@ -1,7 +1,7 @@
 """The replicated half of leases: which there are, how long they were granted for, which keys hang on them.
 
-No clock here: a lease ends only by a ``LEASE_REVOKE`` in the log, which the leader proposes when its own
-deadline has passed (``lease.deadlines``). So all members agree about leases at every index of the log.
+No clock here: a lease ends only by ``LEASE_REVOKE`` or ``LEASE_EXPIRE`` in the log. The leader proposes the
+latter when its deadline has passed (``lease.deadlines``), so all members agree at every index of the log.
 
 A checkpoint tells how much of a lease's time is left, so that a new leader need not start it anew
 (etcd 20273).

@@ -1,7 +1,7 @@
 """The multi-version store: every key's history, a sorted index of keys, and a log of deltas by revision.
 
 Reading is a question to ``Store`` at a revision; writing is ``advance(delta)``, where the delta was computed
-without touching the store (``mvcc.put``, ``mvcc.txn``). Three structures, each with one duty:
+without touching the store (``mvcc.evaluate``). Three structures, each with one duty:
 
 - ``_histories``: key -> its records, oldest first. The newest record is found by one dictionary look-up,
   an older one by bisection. Generations (put, put, delete, put ...) need no structure of their own: a

@@ -160,10 +160,39 @@ class ServerConnection(Control):
                     position = stop
                 self._begin(stream_id, head, timeout, ended=False)
                 continue
+            if kind == 0 and flags == 1 and self._whole_request(stream_id, data, start, stop):
+                continue
             self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:stop])
             if self.closed:
                 break
         return position
+
+    def _whole_request(self, stream_id: int, data: bytes, start: int, stop: int) -> bool:
+        """Take the one DATA frame that is a whole unary request; False: take it the long way.
+
+        Clients with several requests at hand send their HEADERS first and the DATA after them, so this is
+        the common case besides HEADERS and DATA in one piece.
+        """
+        partial = self.streams.get(stream_id)
+        if (
+            type(partial) is not Partial
+            or partial.received
+            or not partial.head.direct
+            or self._block_parts is not None
+            or stop - start < 5
+            or data[start]
+            or int.from_bytes(data[start + 1 : start + 5], "big") != stop - start - 5
+        ):
+            return False
+        request = UnaryRequest(
+            self, stream_id, partial.head, data[start + 5 : stop], partial.deadline, partial.send_window
+        )
+        self.streams[stream_id] = request
+        self._events.append(request)
+        self._owed += stop - start
+        if self._owed > self._owed_limit:
+            self._repay()
+        return True
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if not self._settings_seen and (kind != FrameType.SETTINGS or flags & Flag.ACK):

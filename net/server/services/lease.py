@@ -1,6 +1,6 @@
 """The Lease service: grants and revocations through the log, time from the leader.
 
-A lease id that the client leaves open is drawn here, before the grant is proposed, from 1 to 2**63 - 1;
+A lease id that the client leaves open is drawn here, before the grant is proposed, from 2**62 to 2**63 - 1;
 a TTL below the minimum is raised here, too, so that every member applies the same numbers.
 """
 
