@@ -28,6 +28,7 @@ from .mvcc.evaluate import evaluate_delete, evaluate_put, evaluate_txn
 from .mvcc.ranges import answer_range
 from .mvcc.record import Delta, Record
 from .mvcc.store import Store
+from .mvcc.tally import Tally
 from .raft.types import Entry, EntryKind
 from .rpc_errors import RpcError
 from .wire.proto import internal_pb2 as internal
@@ -108,6 +109,7 @@ class Machine:
     def __init__(self) -> None:
         self.store = Store()
         self.lessor = Lessor()
+        self.tally = Tally()  # this member's own, for metrics
         self.alarms: tuple[Alarm, ...] = ()  # sorted
         self.cluster_version = ""  # "": not yet decided
         self.attributes: dict[int, MemberAttributes] = {}  # by member id, in order of publication
@@ -145,12 +147,13 @@ class Machine:
             RpcError: FUTURE_REVISION, COMPACTED, or CORRUPT while that alarm is on.
         """
         self._refuse_when_corrupt()
+        self.tally.ranges += 1
         return self.store.revision, answer_range(self.store, request)
 
     def read_txn(self, request: rpc.TxnRequest) -> tuple[int, bytes]:
         """Answer a read-only transaction (``evaluate.is_read_only``); returns and raises as ``range``."""
         self._refuse_when_corrupt()
-        body, delta = evaluate_txn(self.store, request, self.lessor)
+        body, delta = evaluate_txn(self.store, request, self.lessor, self.tally, writes=False)
         assert not delta
         return self.store.revision, body
 
@@ -202,13 +205,13 @@ class Machine:
                 self.lessor.attach(record.lease, record.key)
 
     def _put(self, payload: bytes) -> tuple[bytes, Delta]:
-        return evaluate_put(self.store, rpc.PutRequest.FromString(payload), self.lessor)
+        return evaluate_put(self.store, rpc.PutRequest.FromString(payload), self.lessor, self.tally)
 
     def _delete_range(self, payload: bytes) -> tuple[bytes, Delta]:
-        return evaluate_delete(self.store, rpc.DeleteRangeRequest.FromString(payload))
+        return evaluate_delete(self.store, rpc.DeleteRangeRequest.FromString(payload), self.tally)
 
     def _txn(self, payload: bytes) -> tuple[bytes, Delta]:
-        return evaluate_txn(self.store, rpc.TxnRequest.FromString(payload), self.lessor)
+        return evaluate_txn(self.store, rpc.TxnRequest.FromString(payload), self.lessor, self.tally)
 
     def _compact(self, payload: bytes) -> tuple[bytes, Delta]:
         request = rpc.CompactionRequest.FromString(payload)
@@ -226,6 +229,7 @@ class Machine:
         error = self.lessor.grant(request.ID, request.TTL)
         if error is not None:
             raise error.with_traceback(None)
+        self.tally.leases_granted += 1
         return rpc.LeaseGrantResponse(ID=request.ID, TTL=request.TTL).SerializeToString(), ()
 
     def _lease_revoke(self, payload: bytes) -> tuple[bytes, Delta]:
@@ -242,6 +246,11 @@ class Machine:
         if lease is None:
             raise rpc_errors.LEASE_NOT_FOUND.with_traceback(None)
         draft = Draft(self.store)
+        tally = self.tally
+        tally.leases_revoked += 1
+        before = tally.operations
+        tally.deletes += len(lease.keys)
+        tally.end(before)
         for key in sorted(lease.keys):
             record = self.store.latest(key)
             if record is not None:

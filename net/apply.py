@@ -32,15 +32,19 @@ Waiter: TypeAlias = tuple[Done, float, int]
 
 
 class Applier:
-    """Applies entries in order. ``applied_index`` is the last one applied, 0 before the first."""
+    """Applies entries in order. ``applied_index`` is the last one applied, 0 before the first.
 
-    def __init__(self, machine: Machine, member_id: int) -> None:
+    Entries up to ``replayed`` were in the log at the start; the metrics leave them out.
+    """
+
+    def __init__(self, machine: Machine, member_id: int, replayed: int = 0) -> None:
         self.machine = machine
         self.applied_index = 0
         self.waiters: dict[int, Waiter] = {}  # by sequence
         self.waiting_bytes = 0
         self.subscribers: list[Subscriber] = []
         self._member_id = member_id
+        self._replayed = replayed  # 0 once they are applied
         self._queue: deque[Entry] = deque()
 
     @property
@@ -56,6 +60,8 @@ class Applier:
         """Apply up to ``CHUNK`` entries, answer their proposals, then tell subscribers; how many."""
         queue = self._queue
         count = min(len(queue), CHUNK)
+        if self._replayed:
+            count = min(count, self._replayed - self.applied_index)
         apply, waiters, member_id = self.machine.apply, self.waiters, self._member_id
         events: list[Any] = []
         revision = 0
@@ -71,6 +77,9 @@ class Applier:
                 if waiter is not None:
                     self.waiting_bytes -= waiter[2]
                     waiter[0](outcome)
+        if self._replayed and self.applied_index >= self._replayed:
+            self._replayed = 0
+            self.machine.tally.clear()
         if events:
             for subscriber in self.subscribers:
                 subscriber(events, revision)

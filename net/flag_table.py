@@ -145,7 +145,7 @@ _SECURITY = (
 _WATCHING = (
     Flag("enable-pprof", _B, "false", "Monitoring", _IDLE, "Serve Go's profiles (there are none here)."),
     Flag("metrics", _T, "basic", "Monitoring", _IDLE, "basic or extensive."),
-    Flag("listen-metrics-urls", _R, "", "Monitoring", _WARN, "More addresses for metrics and health."),
+    Flag("listen-metrics-urls", _R, "", "Monitoring", _USED, "More addresses for metrics and health."),
     Flag("logger", _C, "zap", "Logging", _IDLE, "Format of the log; always one JSON object a line.",
          ("capnslog", "zap")),
     Flag("log-outputs", _L, "default", "Logging", _IDLE, "Where the log goes; always standard error."),

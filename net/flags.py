@@ -23,6 +23,8 @@ from .log import LEVELS
 __all__ = ["FlagError", "Startup", "UsageError", "help_text", "parse"]
 
 ELECTION_MS_MAX: Final = 50_000
+#: Well below what one frame between members may hold (core/wire/peer.py).
+REQUEST_BYTES_MAX: Final = 10 << 20
 
 
 class FlagError(ValueError):
@@ -201,6 +203,7 @@ def _resolve(given: dict[str, Value], warnings: list[str]) -> Startup:
     _check_effects(given, warnings)
     _check_addresses(values)
     _check_timing(_number(values, "heartbeat-interval"), _number(values, "election-timeout"))
+    _check_request_bytes(_number(values, "max-request-bytes"))
     if "listen-client-urls" in given and "advertise-client-urls" not in given:
         raise FlagError("--advertise-client-urls is required when --listen-client-urls is set explicitly")
     mode = values["auto-compaction-mode"]
@@ -282,6 +285,14 @@ def _check_timing(heartbeat: int, election: int) -> None:
         )
 
 
+def _check_request_bytes(size: int) -> None:
+    if not 0 < size <= REQUEST_BYTES_MAX:
+        raise FlagError(
+            f"--max-request-bytes must be 1 to {REQUEST_BYTES_MAX}"
+            f" (a member must be able to send a request on to the others); got {size}"
+        )
+
+
 def _initial_cluster(text: str, name: str, own_urls: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Read ``n1=url,n2=url`` (a name may come twice, with another URL each time) and check our own part."""
     members: dict[str, list[str]] = {}
@@ -355,7 +366,7 @@ Usage:
   tercet --config-file FILE   the same from a YAML file; other flags and variables are ignored
   tercet --version            print the version
   tercet cluster              run three members on this machine
-  tercet sim | campaign | check | trace | bench
+  tercet sim | campaign | check | trace | bench | fuzz
                               simulate, check and measure; each has its own --help
 
 Every flag may be written -f v, -f=v, --f v or --f=v, or given as a variable ETCD_F.

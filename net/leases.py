@@ -74,6 +74,7 @@ class LeaseKeeper:
         self._term = 0  # the term in which we count; 0: we do not lead
         self._expiring: dict[int, None] = {}
         self._next_checkpoint = 0.0
+        self.renewals = 0  # promised by this member as leader
         member.calls["lease/renew"] = self._answer_renew
         member.calls["lease/time-to-live"] = self._answer_time_to_live
         member.on_soft_state.append(lambda _: self._follow_role())
@@ -107,6 +108,7 @@ class LeaseKeeper:
         if lease is None or end is None or end <= now:
             return 0
         self._deadlines.set(lease_id, now + lease.ttl)
+        self.renewals += 1
         if lease.remaining:
             self._propose_checkpoints([rpc.LeaseCheckpoint(ID=lease_id, remaining_TTL=0)])
         return lease.ttl

@@ -114,7 +114,7 @@ class CoreLoop:
         self._outbox = outbox
         self._tick_seconds = tick_seconds
         self._sole_voter = sole_voter
-        self._applier = Applier(machine, member_id)
+        self._applier = Applier(machine, member_id, state.log.last_index)
         self._reads = Reads(incarnation << 40)
         self._sequence = incarnation << 40
         self._persister = Persister(storage, world.clock, self._on_durable)

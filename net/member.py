@@ -26,13 +26,16 @@ from tercet.core.trace import Header
 from tercet.core.wal import Identity as WalIdentity
 from tercet.core.wire.proto import internal_pb2 as internal
 
+from .bootstrap import check_bootstrap
 from .channel import Identity
 from .config import MemberConfig, cluster_id, member_id
+from .metrics import Metrics
 from .node import Limits, Node
+from .peer_metrics import peer_samples
 from .peer_server import PeerServer
 from .peers import Peers, split_url
 from .server.front import Front, front_limits
-from .server.http import make_http1_handler
+from .server.http import make_http1_handler, make_metrics_handler
 from .server.services import Services, build_methods
 from .storage import Storage
 from .tracing import Tracer
@@ -43,6 +46,7 @@ __all__ = ["Running", "run_member"]
 DRAIN_SECONDS: Final = 0.5
 PUBLISH_RETRY_SECONDS: Final = 0.5
 VERSION_POLL_SECONDS: Final = 0.1
+SCRAPERS_MAX: Final = 64  # connections to one address for metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Running:
     node: Node
     client_addresses: tuple[str, ...]
     peer_addresses: tuple[str, ...]
+    metrics_addresses: tuple[str, ...] = ()
 
 
 async def run_member(
@@ -61,7 +66,7 @@ async def run_member(
 
     Raises:
         OSError: An address cannot be listened on.
-        Rejected: The data directory is in use or belongs to somebody else.
+        Rejected: The data directory is in use, belongs to somebody else, or was lost (``net.bootstrap``).
         Corruption: The log cannot be trusted, or the disk failed.
         ValueError: The configuration contradicts itself.
     """
@@ -79,6 +84,7 @@ async def _run(world: World, config: MemberConfig, task_status: trio.TaskStatus[
         listeners = _Listeners(world)
         resources.callback(world.probe.log, "info", "closed etcd server", name=config.name)
         resources.callback(listeners.close)
+        await check_bootstrap(world, config)  # before others can connect, or all would wait for each other
         await listeners.open(config)
         member = await _Member.open(world, config, resources)
         await member.run(listeners, task_status)
@@ -91,17 +97,19 @@ class _Listeners:
         self._world = world
         self.client: list[Listener] = []
         self.peer: list[Listener] = []
+        self.metrics: list[Listener] = []
 
     async def open(self, config: MemberConfig) -> None:
         for urls, listeners in (
             (config.listen_peer_urls, self.peer),
             (config.listen_client_urls, self.client),
+            (config.listen_metrics_urls, self.metrics),
         ):
             for address in dict.fromkeys(split_url(url) for url in urls):
                 listeners.append(await self._world.net.listen(*address))
 
     def close(self) -> None:
-        for listener in (*self.client, *self.peer):
+        for listener in (*self.client, *self.peer, *self.metrics):
             listener.close()
 
 
@@ -135,6 +143,10 @@ class _Member:
             answer=node.answer_call,
             http_handler=serve_peer_http,
         )
+        self._metrics_http = make_metrics_handler(node, config)
+        metrics = getattr(world.probe, "metrics", None)
+        if isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
+            metrics.add_source(lambda: peer_samples(peers, self._peer_server))
         node.flush = self._front.flusher.flush
         node.on_soft_state.append(self._log_soft_state)
         self._failed = False
@@ -202,6 +214,7 @@ class _Member:
                     self.node,
                     tuple(listener.address for listener in listeners.client),
                     tuple(listener.address for listener in listeners.peer),
+                    tuple(listener.address for listener in listeners.metrics),
                 )
             )
             try:
@@ -227,6 +240,8 @@ class _Member:
                     nursery.start_soon(self._keep_version)
                     for listener in listeners.peer:
                         nursery.start_soon(self._accept_peers, listener)
+                    for listener in listeners.metrics:
+                        nursery.start_soon(self._accept_scrapes, listener)
                     for listener in listeners.client:
                         nursery.start_soon(self._front.serve_listener, listener)
                         self._world.probe.log(
@@ -248,6 +263,22 @@ class _Member:
         async with trio.open_nursery() as nursery:
             while True:
                 nursery.start_soon(self._peer_server.serve, await listener.accept())
+
+    async def _accept_scrapes(self, listener: Listener) -> None:
+        """Serve metrics and health on an address of their own."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                connection = await listener.accept()
+                if len(nursery.child_tasks) >= SCRAPERS_MAX:
+                    connection.close()
+                else:
+                    nursery.start_soon(self._serve_scrape, connection)
+
+    async def _serve_scrape(self, connection: Connection) -> None:
+        try:
+            await self._metrics_http(self._world, connection, b"")
+        finally:
+            connection.close()
 
     # What a member says about itself.
 

@@ -53,6 +53,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     "etcd_server_slow_read_indexes_total": _counter("Read rounds that were not confirmed in time."),
     "etcd_server_read_indexes_failed_total": _counter("Read rounds that failed."),
     "etcd_server_heartbeat_send_failures_total": _counter("Heartbeats the leader could not send in time."),
+    # Counters to etcd, too, but the text format's writer would add "_total" to their names.
+    "etcd_server_health_success": _gauge("Health checks that went well."),
+    "etcd_server_health_failures": _gauge("Health checks that failed."),
     "etcd_server_client_requests_total": _counter("Requests of clients by type and API version."),
     "etcd_disk_wal_fsync_duration_seconds": _histogram("Time to make one WAL record durable."),
     "etcd_disk_wal_write_bytes_total": _gauge("Bytes of records written to the WAL."),
@@ -66,6 +69,22 @@ DEFINITIONS: Mapping[str, Definition] = {
     "etcd_debugging_mvcc_keys_total": _gauge("Keys that exist now."),
     "etcd_debugging_mvcc_current_revision": _gauge("The store's revision."),
     "etcd_debugging_mvcc_compact_revision": _gauge("The revision of the last compaction."),
+    **{
+        f"etcd_{prefix}mvcc_{name}_total": _counter(f"{what} seen by this member.")
+        for prefix in ("", "debugging_")
+        for name, what in (
+            ("put", "Puts"), ("delete", "Deletions"), ("range", "Ranges"),
+            ("txn", "Pieces of work of several operations"),
+        )
+    },
+    **{
+        name: _gauge("Bytes that the store's records take, in whole pages.")
+        for name in (
+            "etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "etcd_debugging_mvcc_db_total_size_in_bytes",
+        )
+    },
+    "etcd_server_quota_backend_bytes": _gauge("The size beyond which a store should not grow."),
     "etcd_debugging_mvcc_watch_stream_total": _gauge("Open watch streams."),
     "etcd_debugging_mvcc_watcher_total": _gauge("Open watches."),
     "etcd_debugging_mvcc_slow_watcher_total": _gauge("Watches that are behind the store."),

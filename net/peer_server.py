@@ -73,6 +73,7 @@ class PeerServer:
         self._http_handler = http_handler
         self._accepted: dict[int, Connection] = {}  # by member: a new connection replaces the old one
         self._accepted_count = 0
+        self.received_bytes: dict[int, int] = {}  # by sender, once it has spoken
 
     async def serve(self, connection: Connection) -> None:
         """Serve one accepted connection until it ends; never raises for what the other end does."""
@@ -153,8 +154,12 @@ class PeerServer:
                 nursery.start_soon(self._close_when_silent, heard, nursery.cancel_scope)
                 calls = _Calls(self._answer, channel, nursery)
                 try:
+                    counted = decoder.fed_bytes
                     while frames := await read_frames(connection, decoder):
                         heard.something = True
+                        fed = decoder.fed_bytes
+                        self.received_bytes[sender] = self.received_bytes.get(sender, 0) + fed - counted
+                        counted = fed
                         for frame in frames:
                             self._take(frame, sender, channel, calls)
                         self._replace(sender, connection)

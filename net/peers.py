@@ -63,6 +63,7 @@ class Peer:
         self.urls = urls
         self.channel: Channel | None = None
         self.heard_at = 0.0
+        self.sent_bytes = 0  # of messages, since the start
         self.calls: dict[int, _PendingCall] = {}
         self._attempt = 0
 
@@ -116,7 +117,10 @@ class Peers:
         unsent: list[Message] = []
         for to, batch in by_peer.items():
             peer = self.peers.get(to)
-            if peer is None or peer.channel is None or not peer.channel.send(encode_batches(batch)):
+            data = b"" if peer is None or peer.channel is None else encode_batches(batch)
+            if peer is not None and peer.channel is not None and peer.channel.send(data):
+                peer.sent_bytes += len(data)
+            else:
                 self._world.probe.count("etcd_network_peer_sent_failures_total", len(batch), To=f"{to:x}")
                 unsent += batch
         return unsent

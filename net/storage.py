@@ -92,7 +92,8 @@ class Storage:
         Raises:
             DirectoryLocked: another process holds the directory.
             WrongDirectory: it belongs to another cluster or member, or to a newer version.
-            Corruption: the log cannot be trusted (which file, which offset, what to do); nothing was changed.
+            Corruption: the log cannot be trusted (which file, which offset, what to do); no
+                segment was changed, only leftover temporary files may be gone.
             StorageFailed: the disk failed or is full.
         """
         if segment_bytes < 4096:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 from .engine import SECOND
 from .faults import Fault
+from .layers import Layers
 from .link import Link
 from .world import SimWorld
 
@@ -35,11 +36,13 @@ class Stage(Protocol):
     def nodes(self) -> tuple[str, ...]:
         """The hosts that faults may hit."""
 
-    def arm(self, fault: Fault, name: str, operation: str) -> None:
-        """Let a host crash at its ``fault.amount``-th operation of a kind."""
+    @property
+    def layers(self) -> Layers:
+        """The values that faults have set."""
 
-    def disarm(self, name: str) -> None:
-        """Take that back, and start the host again if it crashed."""
+    def arm(self, fault: Fault, name: str, operation: str) -> Mend | None:
+        """Let a host crash at its ``fault.amount``-th operation of a kind; the mend takes that back, and
+        starts the host again if it crashed there. None when such a crash waits already."""
 
 
 Breaker: TypeAlias = Callable[[Stage, Fault, tuple[str, ...]], Mend | None]
@@ -124,29 +127,30 @@ def _latency(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     return mend
 
 
-def _set_on_links(links: list[Link], field: str, value: float) -> Mend:
-    """Set a field of links; the last fault to end puts the links' own value back."""
-    for link in links:
-        setattr(link, field, value)
+def _set_on_links(stage: Stage, links: list[Link], field: str, value: float) -> Mend:
+    """Set a field of links whose own value is 0."""
+    mends = [stage.layers.put(link, field, value, 0) for link in links]
 
     def mend() -> None:
-        for link in links:
-            setattr(link, field, 0)
+        for one in mends:
+            one()
 
     return mend
 
 
 def _loss(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
-    return _set_on_links(_around(stage, targets[0]), "loss", fault.amount / 100)
+    return _set_on_links(stage, _around(stage, targets[0]), "loss", fault.amount / 100)
 
 
 def _bandwidth(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
-    return _set_on_links(_around(stage, targets[0]), "bytes_per_second", max(1, fault.amount) * 1000)
+    rate = max(1, fault.amount) * 1000
+    return _set_on_links(stage, _around(stage, targets[0]), "bytes_per_second", rate)
 
 
 def _chunks(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     everybody = list(stage.sim.hosts)
-    return _set_on_links(stage.sim.network.links(everybody, everybody), "chunk_rate", fault.amount / 100)
+    links = stage.sim.network.links(everybody, everybody)
+    return _set_on_links(stage, links, "chunk_rate", fault.amount / 100)
 
 
 def _clog(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
@@ -211,24 +215,20 @@ def _restart(stage: Stage, name: str) -> None:
     stage.sim.restart(name)
 
 
-def _crash_at_disk(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
-    stage.arm(fault, targets[0], "disk")
-    return lambda: stage.disarm(targets[0])
+def _crash_at_disk(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+    return stage.arm(fault, targets[0], "disk")
 
 
-def _crash_at_network(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
-    stage.arm(fault, targets[0], "network")
-    return lambda: stage.disarm(targets[0])
+def _crash_at_network(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+    return stage.arm(fault, targets[0], "network")
 
 
-def _crash_in_sync(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
-    stage.arm(fault, targets[0], "sync")
-    return lambda: stage.disarm(targets[0])
+def _crash_in_sync(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+    return stage.arm(fault, targets[0], "sync")
 
 
-def _crash_at_point(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
-    stage.arm(fault, targets[0], "point")
-    return lambda: stage.disarm(targets[0])
+def _crash_at_point(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+    return stage.arm(fault, targets[0], "point")
 
 
 def _pause(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
@@ -241,18 +241,12 @@ def _pause(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
 
 def _slow_cpu(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     host = stage.sim.host(targets[0])
-    host.step_ns = max(1, fault.amount) * 1000
-
-    def mend() -> None:
-        host.step_ns = 0
-
-    return mend
+    return stage.layers.put(host, "step_ns", max(1, fault.amount) * 1000, 0)
 
 
 def _clock_rate(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     clock = stage.sim.host(targets[0]).clock
-    clock.set_rate(1_000_000 + fault.amount)
-    return lambda: clock.set_rate(1_000_000)
+    return stage.layers.put(clock, "rate_ppm", 1_000_000 + fault.amount, 1_000_000)
 
 
 def _clock_skew(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
@@ -287,44 +281,32 @@ def _clock_strobe(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
 
 def _slow_disk(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     disk = stage.sim.host(targets[0]).disk
-    disk.slow_factor = max(1, fault.amount)
-
-    def mend() -> None:
-        disk.slow_factor = 1
-
-    return mend
+    return stage.layers.put(disk, "slow_factor", max(1, fault.amount), 1)
 
 
 def _disk_full(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     disk = stage.sim.host(targets[0]).disk
-    disk.capacity = disk.used() + fault.amount * 1000
-
-    def mend() -> None:
-        disk.capacity = None
-        _restart(stage, targets[0])
-
-    return mend
+    return _then_restart(
+        stage, targets[0], stage.layers.put(disk, "capacity", disk.used() + fault.amount * 1000, None)
+    )
 
 
 def _disk_errors(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     disk = stage.sim.host(targets[0]).disk
-    disk.error_rate = fault.amount / 100
+    return _then_restart(stage, targets[0], stage.layers.put(disk, "error_rate", fault.amount / 100, 0.0))
 
-    def mend() -> None:
-        disk.error_rate = 0.0
-        _restart(stage, targets[0])
 
-    return mend
+def _then_restart(stage: Stage, name: str, mend: Mend) -> Mend:
+    def both() -> None:
+        mend()
+        _restart(stage, name)
+
+    return both
 
 
 def _lying_disk(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     disk = stage.sim.host(targets[0]).disk
-    disk.lying = True
-
-    def mend() -> None:
-        disk.lying = False
-
-    return mend
+    return stage.layers.put(disk, "lying", True, False)
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from .breakers import ARMED, BREAKERS, Mend
 from .faults import LEADER, Fault, Schedule
+from .layers import Layers
 from .world import SimWorld
 
 __all__ = ["Band", "Chaos"]
@@ -47,10 +48,12 @@ class Chaos:
         #: Told of every fault that begins ("fault", "crash") or ends ("heal"), with a text.
         self.on_change: Callable[[str, str], None] | None = None
         self._leader = leader
-        self._active: dict[int, tuple[Fault, Band, Mend]] = {}
+        self._active: dict[int, tuple[Band, Mend]] = {}
         self._number = 0
         self._healed = False
-        self._armed: dict[str, tuple[Fault, float]] = {}  # host -> the crash that waits for its operation
+        self.layers = Layers()
+        self._starting: Band | None = None  # of the fault whose breaker runs
+        self._armed: dict[tuple[str, str], Band] = {}  # (host, operation) -> the crash that waits for it
         sim.on_crash_point = self._crashed_at_point
 
     def play(self, schedule: Schedule) -> None:
@@ -69,6 +72,18 @@ class Chaos:
             host.disarm()
             self.sim.restart(name)
         self._armed.clear()
+        self._check_normal()
+
+    def _check_normal(self) -> None:
+        """Nothing that a fault has changed is left: a bug of a breaker must not pass for one of a member."""
+        assert not self.layers, "a fault left a value behind"
+        hosts = list(self.sim.hosts)
+        for link in self.sim.network.links(hosts, hosts):
+            left = (link.cut, link.clogged, link.extra_latency, link.extra_jitter)
+            assert left == (0, 0, 0, 0), f"a fault left {link.source.name}>{link.target.name} with {left}"
+        for name in self.nodes:
+            host = self.sim.host(name)
+            assert host.up and not host.paused and not host.refuses, f"a fault left {name} down or deaf"
 
     # -- one fault --------------------------------------------------------------------------------
 
@@ -78,29 +93,28 @@ class Chaos:
         targets = self._resolve(fault)
         if targets is None:
             return False
+        band = self._starting = Band(fault.kind, targets, self.sim.now, amount=fault.amount)
         mend = BREAKERS[fault.kind](self, fault, targets)
         if mend is None:
             return True
-        band = self.note_fired(fault, targets)
+        if fault.kind not in ARMED:  # those fire when they crash
+            self._count(band)
         if fault.duration == 0:
             mend()
             band.end = band.begin
             return True
         self._number += 1
-        self._active[self._number] = (fault, band, mend)
+        self._active[self._number] = (band, mend)
         self.sim.engine.after(fault.duration * _MS, self._end, self._number)
         return True
-
-    def note_fired(self, fault: Fault, targets: tuple[str, ...]) -> Band:
-        band = Band(fault.kind, targets, self.sim.now, amount=fault.amount)
-        if fault.kind not in ARMED:  # those fire when they crash
-            self._count(band)
-        return band
 
     def _count(self, band: Band) -> None:
         self.fired[band.kind] = self.fired.get(band.kind, 0) + 1
         self.bands.append(band)
         self._tell("fault", band)
+
+    def _has_fired(self, band: Band) -> bool:
+        return any(band is fired for fired in reversed(self.bands))
 
     def _tell(self, what: str, band: Band) -> None:
         if self.on_change is not None:
@@ -109,9 +123,11 @@ class Chaos:
     def _end(self, number: int) -> bool:
         entry = self._active.pop(number, None)
         if entry is not None:
-            entry[2]()
-            entry[1].end = self.sim.now
-            self._tell("heal", entry[1])
+            band, mend = entry
+            mend()
+            if self._has_fired(band):  # not a crash that still waited
+                band.end = self.sim.now
+                self._tell("heal", band)
         return True
 
     def _resolve(self, fault: Fault) -> tuple[str, ...] | None:
@@ -123,16 +139,25 @@ class Chaos:
             return None
         return tuple(leader if name == LEADER else name for name in fault.targets)
 
-    def arm(self, fault: Fault, name: str, operation: str) -> None:
-        self.sim.host(name).arm(operation, fault.amount)
-        self._armed[name] = (fault, self.sim.now)
+    def arm(self, fault: Fault, name: str, operation: str) -> Mend | None:
+        host, key, band = self.sim.host(name), (name, operation), self._starting
+        assert band is not None
+        if host.is_armed(operation):
+            return None
+        host.arm(operation, fault.amount)
+        self._armed[key] = band
 
-    def disarm(self, name: str) -> None:
-        self._armed.pop(name, None)
-        self.sim.host(name).disarm()
-        self.sim.restart(name)
+        def mend() -> None:
+            if self._armed.get(key) is band:
+                del self._armed[key]
+                host.disarm(operation)
+            elif self._has_fired(band):
+                self.sim.restart(name)
+
+        return mend
 
     def _crashed_at_point(self, name: str, operation: str) -> None:
-        entry = self._armed.pop(name, None)
-        if entry is not None:
-            self._count(Band(entry[0].kind, (name,), self.sim.now, amount=entry[0].amount))
+        band = self._armed.pop((name, operation), None)
+        if band is not None:
+            band.targets, band.begin = (name,), self.sim.now
+            self._count(band)

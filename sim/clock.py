@@ -51,6 +51,10 @@ class HostClock:
         """Millionths of true speed; 1,000,000 is right."""
         return self._rate_ppm
 
+    @rate_ppm.setter
+    def rate_ppm(self, rate_ppm: int) -> None:
+        self.set_rate(rate_ppm)
+
     def _now(self) -> int:
         """True time as the program sees it: the end of the call that blocks it, if one does."""
         now, stalled = self._engine.now, self._host.stalled_until

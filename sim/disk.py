@@ -301,12 +301,15 @@ class DiskPort:
         self._need_folder(posixpath.dirname(path))
         self._disk.check_error()
         self._disk.check_space(len(data))
-        inode = self._disk.new_inode()
-        inode.write(0, data)
-        inode.commit(inode.written)
-        self._disk.change("link", path, inode)
-        self._disk.commit_folder(posixpath.dirname(path))
-        self._disk.engine.note(_NOTE_WRITE, self._disk.host.index, crc32(data))
+        disk = self._disk
+        inode = disk.new_inode()
+        inode.write(0, data, max(disk.engine.now, disk.host.stalled_until))
+        disk.engine.note(_NOTE_WRITE, disk.host.index, crc32(data))
+        disk.sync_in_place(inode, self._process)
+        self._process.disk_operation()  # a crash between the write and the rename leaves the old file
+        disk.change("link", path, inode)
+        if not disk.lying:
+            disk.commit_folder(posixpath.dirname(path))
 
     def open(self, path: str, *, create: bool = False) -> _File:
         self._process.disk_operation()

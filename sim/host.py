@@ -123,8 +123,16 @@ class Host:
         """
         self._armed[operation] = count
 
-    def disarm(self) -> None:
-        self._armed.clear()
+    def is_armed(self, operation: str) -> bool:
+        """A crash waits for such an operation."""
+        return operation in self._armed
+
+    def disarm(self, operation: str | None = None) -> None:
+        """Take back the crash that waits for an operation; None: all of them."""
+        if operation is None:
+            self._armed.clear()
+        else:
+            self._armed.pop(operation, None)
 
     def reached(self, operation: str) -> None:
         """Count one operation; the armed crash happens before it takes effect."""

@@ -16,11 +16,14 @@ from .draft import Draft
 from .ranges import Readable, answer_range, range_end_of
 from .record import Delta, Event, Record, make_record, value_of, varint
 from .store import Store
+from .tally import Tally
 
 __all__ = ["evaluate_delete", "evaluate_put", "evaluate_txn", "is_read_only"]
 
 
-def evaluate_put(store: Store, request: rpc.PutRequest, leases: Container[int]) -> tuple[bytes, Delta]:
+def evaluate_put(
+    store: Store, request: rpc.PutRequest, leases: Container[int], tally: Tally
+) -> tuple[bytes, Delta]:
     """Evaluate one put on its own.
 
     Args:
@@ -35,7 +38,13 @@ def evaluate_put(store: Store, request: rpc.PutRequest, leases: Container[int]) 
     previous = store.latest(key)
     value = request.value
     if request.ignore_value or request.ignore_lease:
+        tally.ranges += 1
         value, lease = _kept(previous, request)
+        tally.txns += 1
+    elif request.prev_kv:
+        tally.ranges += 1
+        tally.txns += 1
+    tally.puts += 1
     revision = store.revision + 1
     if previous is None:
         record = make_record(key, revision, revision, 0, 1, value, lease)
@@ -47,26 +56,41 @@ def evaluate_put(store: Store, request: rpc.PutRequest, leases: Container[int]) 
     return body, (Event(record, previous),)
 
 
-def evaluate_delete(store: Store, request: rpc.DeleteRangeRequest) -> tuple[bytes, Delta]:
+def evaluate_delete(store: Store, request: rpc.DeleteRangeRequest, tally: Tally) -> tuple[bytes, Delta]:
     """Evaluate one deletion on its own; deleting nothing takes no revision."""
     draft = Draft(store)
-    body = _delete_body(draft, request)
+    before = tally.operations
+    body = _delete_body(draft, request, tally)
+    tally.end(before)
     return body, draft.delta()
 
 
-def evaluate_txn(view: Store, request: rpc.TxnRequest, leases: Container[int]) -> tuple[bytes, Delta]:
+def evaluate_txn(
+    view: Store, request: rpc.TxnRequest, leases: Container[int], tally: Tally, *, writes: bool = True
+) -> tuple[bytes, Delta]:
     """Evaluate a transaction; a read-only one yields an empty delta.
+
+    Args:
+        leases: the ids of the leases there are.
+        writes: False for a read-only transaction, which is counted as one piece of work.
 
     Raises:
         RpcError: one of its operations cannot be done (KEY_NOT_FOUND, LEASE_NOT_FOUND, COMPACTED,
             FUTURE_REVISION); then nothing is done.
     """
-    path = list(_outcomes(view, request))
-    for check in (_check_put(view, leases), _check_range(view)):
-        for operation in _chosen_operations(request, iter(path)):
-            check(operation)
-    draft = Draft(view)
-    body = _txn_body(draft, request, iter(path))
+    before = tally.operations
+    try:
+        path = list(_outcomes(view, request, tally))
+        for check in (_check_put(view, leases, tally), _check_range(view)):
+            for operation in _chosen_operations(request, iter(path)):
+                check(operation)
+        if writes:
+            tally.end(before)
+            before = tally.operations
+        draft = Draft(view)
+        body = _txn_body(draft, request, iter(path), tally)
+    finally:
+        tally.end(before)
     return body, draft.delta()
 
 
@@ -93,16 +117,17 @@ def _kept(previous: Record | None, request: rpc.PutRequest) -> tuple[bytes, int]
 # ---- comparisons
 
 
-def _outcomes(view: Readable, request: rpc.TxnRequest) -> Iterator[bool]:
+def _outcomes(view: Readable, request: rpc.TxnRequest, tally: Tally) -> Iterator[bool]:
     """Which branch each transaction takes: this one's, then those of the chosen branch, depth first."""
-    succeeded = all(_compare_holds(view, compare) for compare in request.compare)
+    succeeded = all(_compare_holds(view, compare, tally) for compare in request.compare)
     yield succeeded
     for operation in request.success if succeeded else request.failure:
         if operation.WhichOneof("request") == "request_txn":
-            yield from _outcomes(view, operation.request_txn)
+            yield from _outcomes(view, operation.request_txn, tally)
 
 
-def _compare_holds(view: Readable, compare: rpc.Compare) -> bool:
+def _compare_holds(view: Readable, compare: rpc.Compare, tally: Tally) -> bool:
+    tally.ranges += 1
     if compare.range_end:
         records = view.select(compare.key, range_end_of(compare.key, compare.range_end), view.revision)
     else:
@@ -167,13 +192,15 @@ def _chosen_operations(request: rpc.TxnRequest, path: Iterator[bool]) -> Iterato
             yield operation
 
 
-def _check_put(view: Readable, leases: Container[int]) -> Callable[[rpc.RequestOp], None]:
+def _check_put(view: Readable, leases: Container[int], tally: Tally) -> Callable[[rpc.RequestOp], None]:
     def check(operation: rpc.RequestOp) -> None:
         if operation.WhichOneof("request") != "request_put":
             return
         put = operation.request_put
-        if (put.ignore_value or put.ignore_lease) and view.latest(put.key) is None:
-            raise rpc_errors.KEY_NOT_FOUND.with_traceback(None)
+        if put.ignore_value or put.ignore_lease:
+            tally.ranges += 1
+            if view.latest(put.key) is None:
+                raise rpc_errors.KEY_NOT_FOUND.with_traceback(None)
         if put.lease and put.lease not in leases:
             raise rpc_errors.LEASE_NOT_FOUND.with_traceback(None)
 
@@ -201,26 +228,29 @@ def _revision_header(revision: int) -> bytes:
     return b"".join((b"\n", varint(len(number) + 1), b"\x18", number))
 
 
-def _txn_body(draft: Draft, request: rpc.TxnRequest, path: Iterator[bool]) -> bytes:
+def _txn_body(draft: Draft, request: rpc.TxnRequest, path: Iterator[bool], tally: Tally) -> bytes:
     succeeded = next(path)
     parts = [b"\x10\x01"] if succeeded else []
     for operation in request.success if succeeded else request.failure:
-        answer = _operation_answer(draft, operation, path)
+        answer = _operation_answer(draft, operation, path, tally)
         parts += (b"\x1a", varint(len(answer)), answer)
     return b"".join(parts)
 
 
-def _operation_answer(draft: Draft, operation: rpc.RequestOp, path: Iterator[bool]) -> bytes:
+def _operation_answer(
+    draft: Draft, operation: rpc.RequestOp, path: Iterator[bool], tally: Tally
+) -> bytes:
     """One serialised ``ResponseOp``."""
     match operation.WhichOneof("request"):
         case "request_range":
+            tally.ranges += 1
             tag, body = b"\x0a", answer_range(draft, operation.request_range)
         case "request_put":
-            tag, body = b"\x12", _put_body(draft, operation.request_put)
+            tag, body = b"\x12", _put_body(draft, operation.request_put, tally)
         case "request_delete_range":
-            tag, body = b"\x1a", _delete_body(draft, operation.request_delete_range)
+            tag, body = b"\x1a", _delete_body(draft, operation.request_delete_range, tally)
         case "request_txn":
-            body = b"\n\x00" + _txn_body(draft, operation.request_txn, path)
+            body = b"\n\x00" + _txn_body(draft, operation.request_txn, path, tally)
             return b"".join((b"\x22", varint(len(body)), body))
         case _:
             return b""
@@ -228,17 +258,22 @@ def _operation_answer(draft: Draft, operation: rpc.RequestOp, path: Iterator[boo
     return b"".join((tag, varint(len(answer)), answer))
 
 
-def _put_body(draft: Draft, request: rpc.PutRequest) -> bytes:
+def _put_body(draft: Draft, request: rpc.PutRequest, tally: Tally) -> bytes:
     value, lease = request.value, request.lease
-    if request.ignore_value or request.ignore_lease:
+    kept = request.ignore_value or request.ignore_lease
+    tally.ranges += kept or request.prev_kv
+    if kept:
         value, lease = _kept(draft.latest(request.key), request)
+    tally.puts += 1
     previous = draft.put(request.key, value, lease)
     if request.prev_kv and previous is not None:
         return b"".join((b"\x12", varint(len(previous.data)), previous.data))
     return b""
 
 
-def _delete_body(draft: Draft, request: rpc.DeleteRangeRequest) -> bytes:
+def _delete_body(draft: Draft, request: rpc.DeleteRangeRequest, tally: Tally) -> bytes:
+    tally.deletes += 1
+    tally.ranges += request.prev_kv
     gone = draft.delete_range(request.key, range_end_of(request.key, request.range_end))
     if not gone:
         return b""

@@ -151,6 +151,7 @@ class FrameDecoder:
 
     def __init__(self, bytes_max: int = HELLO_BYTES_MAX) -> None:
         self.bytes_max = bytes_max
+        self.fed_bytes = 0  # so far
         self._buffer = bytearray()
         self._need = _PREFIX.size  # bytes of the buffer before trying again
 
@@ -162,6 +163,7 @@ class FrameDecoder:
         """
         buffer = self._buffer
         buffer += data
+        self.fed_bytes += len(data)
         if len(buffer) < self._need:
             return []
         frames: list[Frame] = []

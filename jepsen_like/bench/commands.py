@@ -85,7 +85,7 @@ def bench(
     except (LoadFailed, TargetFailed) as error:
         raise _NotRun(str(error)) from error
     if not as_json:
-        Console().print(_table(rows))
+        _show(_table(rows))
 
 
 def _measure_ourselves(histories: Path | None, as_json: bool) -> None:
@@ -102,7 +102,15 @@ def _measure_ourselves(histories: Path | None, as_json: bool) -> None:
             row = (speed.what, f"{speed.measured:,.6g}", speed.unit, speed.budget)
             table.add_row(*row, "kept" if speed.kept else "missed")
     if not as_json:
-        Console().print(table)
+        _show(table)
+
+
+def _show(table: Table) -> None:
+    """Print a table, as wide as it needs when nobody's terminal limits it."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
 
 
 class _NotRun(click.ClickException):

@@ -38,6 +38,8 @@ _SWEEP_SECONDS = 0.1
 _KEEPALIVE_CHECK_SECONDS = 10.0
 _KEEPALIVE_SECONDS_MIN = 1.0  # gRPC raises lower intervals to this
 _GRPC_PING_MIN_SECONDS = 300.0  # gRPC's default
+#: What etcd allows a gRPC message beyond --max-request-bytes.
+_GRPC_OVERHEAD_BYTES = 512 * 1024
 _UNBOUNDED_STREAMS = 2**32 - 1
 
 
@@ -71,6 +73,7 @@ def front_limits(config: MemberConfig) -> FrontLimits:
     return FrontLimits(
         http2=structs.replace(
             usual.http2,
+            max_message_bytes=config.max_request_bytes + _GRPC_OVERHEAD_BYTES,
             max_streams=streams if 0 < streams < _UNBOUNDED_STREAMS else usual.http2.max_streams,
             ping_min_seconds=(
                 config.grpc_keepalive_min_time

@@ -25,7 +25,8 @@ from .gateway_json import dumps
 from .health import CHECKS, HealthChecks, health_body
 from .node_metrics import node_samples
 
-__all__ = ["BODY_BYTES_MAX", "HEAD_BYTES_MAX", "IDLE_SECONDS", "Http1Handler", "make_http1_handler"]
+__all__ = ["BODY_BYTES_MAX", "HEAD_BYTES_MAX", "IDLE_SECONDS", "Http1Handler", "make_http1_handler",
+           "make_metrics_handler"]
 
 Http1Handler: TypeAlias = Callable[[World, Connection, bytes], Awaitable[None]]
 Headers: TypeAlias = list[tuple[str, str]]
@@ -57,6 +58,16 @@ def make_http1_handler(node: Any, config: MemberConfig, methods: Methods | None)
             only the version and the members.
     """
     pages = _Pages(node, config, methods)
+
+    async def handler(world: World, connection: Connection, first_bytes: bytes) -> None:
+        await _Exchange(world, connection, pages).serve(first_bytes)
+
+    return handler
+
+
+def make_metrics_handler(node: Any, config: MemberConfig) -> Http1Handler:
+    """As ``make_http1_handler``, for an address that tells nothing but metrics and health."""
+    pages = _ScrapePages(node, config, None)
 
     async def handler(world: World, connection: Connection, first_bytes: bytes) -> None:
         await _Exchange(world, connection, pages).serve(first_bytes)
@@ -188,6 +199,17 @@ class _Pages:
             self._metrics = metrics
             metrics.add_source(lambda: node_samples(self._node, self._config))
         return _Answer(200, [("Content-Type", CONTENT_TYPE)], metrics.render())
+
+
+class _ScrapePages(_Pages):
+    """The pages of ``--listen-metrics-urls``."""
+
+    async def answer(self, world: World, request: _Request) -> _Answer:
+        if request.path == "/metrics":
+            return self._metrics_page(world)
+        if request.path == "/health":
+            return await self._health_page(world, request)
+        return _plain_error(404, "404 page not found")
 
 
 class _Exchange:

@@ -7,8 +7,12 @@ from typing import Any
 
 from ..config import MemberConfig
 from ..metrics import Sample
+from .services import database_bytes
 
 __all__ = ["node_samples"]
+
+#: etcd's default quota; so far it is only told, not kept to.
+QUOTA_BYTES = 2 << 30
 
 
 def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
@@ -30,3 +34,16 @@ def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
     yield Sample("etcd_debugging_mvcc_current_revision", float(machine.revision))
     yield Sample("etcd_debugging_mvcc_compact_revision", float(max(0, machine.store.compacted)))
     yield Sample("etcd_debugging_mvcc_keys_total", float(machine.store.live_count()))
+    size = float(database_bytes(node))
+    yield Sample("etcd_mvcc_db_total_size_in_bytes", size)
+    yield Sample("etcd_mvcc_db_total_size_in_use_in_bytes", size)
+    yield Sample("etcd_debugging_mvcc_db_total_size_in_bytes", size)
+    tally = machine.tally
+    for name, count in (
+        ("put", tally.puts), ("delete", tally.deletes), ("range", tally.ranges), ("txn", tally.txns),
+    ):  # fmt: skip
+        yield Sample(f"etcd_mvcc_{name}_total", float(count))
+        yield Sample(f"etcd_debugging_mvcc_{name}_total", float(count))
+    yield Sample("etcd_debugging_lease_granted_total", float(tally.leases_granted))
+    yield Sample("etcd_debugging_lease_revoked_total", float(tally.leases_revoked))
+    yield Sample("etcd_server_quota_backend_bytes", float(config.quota_backend_bytes or QUOTA_BYTES))

@@ -53,7 +53,7 @@ def _sim(words: list[str]) -> NoReturn:
     out.write(
         "Usage: tercet sim COMMAND [OPTIONS]...\n\n"
         "  run      simulate a cluster from a seed\n"
-        "  explore  run the bare core through schedules, at random or exhaustively\n"
+        "  explore  run the bare core through random schedules\n"
     )
     sys.exit(0 if out is sys.stdout else 2)
 

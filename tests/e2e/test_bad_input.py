@@ -94,6 +94,26 @@ def test_a_data_directory_of_another_cluster_is_refused_and_left_alone(tmp_path:
         assert count(first.members[0]) == 1
 
 
+def test_a_member_that_lost_its_data_directory_is_refused_and_the_others_serve(tmp_path: Path) -> None:
+    with Cluster(tmp_path, 3) as cluster:
+        first, second, lost = cluster.members
+        assert put(first, "kept")
+        lost.stop(signal.SIGKILL)
+        shutil.rmtree(lost.data_dir)
+        lost.start()
+        assert lost.process is not None
+        assert lost.process.wait(20) == 1
+        assert "has already been bootstrapped" in last_line(lost.log)
+        assert put(second, "more")
+        assert count(first) == 2
+
+
+def test_joining_a_running_cluster_is_refused_until_it_is_built(tmp_path: Path) -> None:
+    done = run("--initial-cluster-state", "existing", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "joining a running cluster is not supported" in last_line(done.stderr)
+
+
 def test_a_data_directory_in_use_is_refused(tmp_path: Path) -> None:
     with Cluster(tmp_path, 1) as cluster:
         member = cluster.members[0]

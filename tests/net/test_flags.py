@@ -68,6 +68,9 @@ def test_a_malformed_command_line_is_a_usage_error_in_etcds_words(words: list[st
     (["-"], "'-' is not a valid flag"),
     (["--election-timeout", "100"],
      "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]"),
+    (["--max-request-bytes", "100000000"],
+     "--max-request-bytes must be 1 to 10485760 (a member must be able to send a request on to the others);"
+     " got 100000000"),
     (["--election-timeout", "60000"],
      "--election-timeout[60000ms] is too long, and should be set less than 50000ms"),
     (["--heartbeat-interval", "0"], "--heartbeat-interval must be >0 (set to 0ms)"),

@@ -123,3 +123,8 @@ async def test_calls_are_counted_when_they_start_and_by_their_shape() -> None:
         assert ("grpc_server_handled_total", "Watch", "bidi_stream") not in told
         assert ("grpc_server_started_total", "Stream", "bidi_stream") not in told
         client.transport.close()
+
+
+def test_a_message_may_be_half_a_mebibyte_larger_than_a_request() -> None:
+    assert limits_of().http2.max_message_bytes == 2097152  # what etcd's own message names
+    assert limits_of("--max-request-bytes", "4194304").http2.max_message_bytes == 4194304 + 524288

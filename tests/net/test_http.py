@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from tercet.core.machine import Alarm
+from tercet.core.mvcc.tally import Tally
 from tercet.core.rpc_errors import LEASE_NOT_FOUND, TIMEOUT
 from tercet.core.wire.proto import lock_pb2 as lockpb
 from tercet.core.wire.proto import rpc_pb2 as rpc
@@ -29,7 +30,10 @@ class Machine:
     cluster_version: str = "3.4.0"
     alarms: tuple[Alarm, ...] = ()
     revision: int = 7
-    store: Any = field(default_factory=lambda: type("S", (), {"compacted": -1, "live_count": lambda _: 3})())
+    tally: Tally = field(default_factory=Tally)
+    store: Any = field(
+        default_factory=lambda: type("S", (), {"compacted": -1, "live_count": lambda _: 3, "data_bytes": 9})()
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tercet.net.world import DiskFile, World
+from tercet.sim.host import ProcessDied
 from tercet.sim.inode import SECTOR
 from tercet.sim.world import SimWorld
 
@@ -121,6 +122,43 @@ def test_an_atomic_write_survives_at_once() -> None:
         await durable_file(world, b"old")
         world.disk.write_atomic("/d/f", b"whole")
         assert after_power_cut(sim, "lose") == b"whole"
+
+    in_world(body)
+
+
+def test_a_lying_disk_loses_an_atomic_write_at_a_power_cut() -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        await durable_file(world, b"old")
+        sim.host("a").disk.lying = True
+        world.disk.write_atomic("/d/f", b"whole")
+        assert world.disk.read("/d/f") == b"whole"
+        assert after_power_cut(sim, "lose") == b"old"
+
+    in_world(body)
+
+
+@pytest.mark.parametrize(("operation", "count"), [("disk", 1), ("sync", 1), ("disk", 2)])
+def test_a_crash_inside_an_atomic_write_leaves_the_old_file(operation: str, count: int) -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        await durable_file(world, b"old")
+        sim.host("a").arm(operation, count)
+        with pytest.raises(ProcessDied):
+            world.disk.write_atomic("/d/f", b"whole")
+        sim.restart("a")
+        assert sim.world_for("a").disk.read("/d/f") == b"old"
+
+    in_world(body)
+
+
+def test_an_atomic_write_takes_the_time_of_a_sync() -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        await durable_file(world, b"old")
+        started = world.clock.monotonic()
+        world.disk.write_atomic("/d/f", b"whole")
+        assert world.clock.monotonic() > started
 
     in_world(body)
 

@@ -226,3 +226,65 @@ def test_a_strobe_moves_the_clock_to_and_fro_and_leaves_it_right() -> None:
     assert sim.run(main) == ({0, 7 * SECOND // 10}, 0)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["loss", "bandwidth", "chunks", "slow-cpu", "slow-disk", "clock-rate", "disk-full", "disk-errors",
+     "lying-disk"],
+)  # fmt: skip
+def test_the_first_of_two_overlapping_faults_to_end_leaves_the_other_on(kind: str) -> None:
+    targets = () if KINDS[kind].targets == "all" else ("n1",)
+    one, other = Fault(0, kind, 300, targets, 5), Fault(100, kind, 10_000, targets, 9)
+    both = play((one, other), 0.1)[2]
+    alone = play((msgspec.structs.replace(other, at=0),), 0.1)[2]
+    index = {"loss": 2, "bandwidth": 4, "chunks": 5}.get(kind)
+    if index is not None:
+        assert both.values["n1>n2"][index] == alone.values["n1>n2"][index] != 0  # type: ignore[index]
+    else:
+        at = {
+            "slow-cpu": 2, "clock-rate": 6, "slow-disk": 8, "disk-full": 9, "disk-errors": 10,
+            "lying-disk": 11,
+        }  # fmt: skip
+        assert both.values["n1"][at[kind]] == alone.values["n1"][at[kind]]  # type: ignore[index]
+        assert both.values["n1"][at[kind]] != calm().values["n1"][at[kind]]  # type: ignore[index]
+    healed = play((one, other), 0.1, heal=True)[2]
+    assert healed.values["n1>n2"] == calm().values["n1>n2"]
+
+
+def told(schedule: Schedule) -> tuple[Chaos, list[tuple[str, str]]]:
+    """Play a schedule for five seconds; the chaos, and what it told."""
+    sim = SimWorld(5, NODES)
+    heard: list[tuple[str, str]] = []
+
+    async def main() -> Chaos:
+        for name in NODES:
+            sim.start(name, busy)
+        chaos = Chaos(sim, NODES, lambda: None)
+        chaos.on_change = lambda what, text: heard.append((what, text))
+        chaos.play(schedule)
+        await sim.sleep(5)
+        chaos.heal()
+        return chaos
+
+    return sim.run(main), heard
+
+
+def test_the_band_of_an_armed_crash_lasts_from_the_crash_to_the_restart() -> None:
+    chaos, heard = told((Fault(100, "crash-at-point", 1500, ("n1",), 3),))
+    (band,) = chaos.bands
+    assert band.end == 1.6 and 0.1 < band.begin < 1.6
+    assert heard == [("fault", "crash-at-point n1"), ("heal", "crash-at-point n1")]
+
+
+def test_an_armed_crash_that_never_fired_tells_nothing() -> None:
+    chaos, heard = told((Fault(100, "crash-at-point", 1500, ("n1",), 100_000),))
+    assert (chaos.bands, chaos.fired, heard) == ([], {}, [])
+
+
+def test_crashes_armed_for_two_operations_of_one_host_do_not_replace_each_other() -> None:
+    schedule = (
+        Fault(0, "crash-at-point", 1000, ("n1",), 5),
+        Fault(10, "crash-at-network", 4000, ("n1",), 400),
+    )
+    chaos, _ = told(schedule)
+    assert chaos.fired == {"crash-at-point": 1}
+    assert [band.end for band in chaos.bands] == [1.0]

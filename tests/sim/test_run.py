@@ -19,6 +19,7 @@ from tercet.net.node import Node
 from tercet.sim.commands import make_sim_group, parse_seeds
 from tercet.sim.faults import Fault
 from tercet.sim.run import Experiment, run_simulation
+from tercet.sim.world import SimWorld
 
 from . import load
 
@@ -91,10 +92,15 @@ def test_a_member_that_ends_with_an_exception_is_a_problem(monkeypatch: pytest.M
 
 def test_a_cluster_that_does_not_serve_after_healing_is_a_problem() -> None:
     class Sabotage(load.Load):
+        def cut(self, sim: SimWorld) -> bool:
+            for link in sim.network.links(["n2"], ["n1", "n3"]):
+                link.cut += 1
+            return False
+
         async def client(self, setting: Any) -> None:
             if setting.number == 0:
-                for link in setting._sim.network.links(["n2"], ["n1", "n3"]):
-                    link.cut += 1
+                engine = setting._sim.engine
+                engine.after(2_000_000_001, self.cut, setting._sim)  # just after everything has healed
             await super().client(setting)
 
     result = run_simulation(6, Sabotage(), seconds=2.0, schedule=())

@@ -6,6 +6,7 @@ import trio
 
 from ...config import MemberConfig
 from ...leases import LeaseKeeper
+from ...metrics import Metrics
 from ...world import World
 from ..call import StreamHandler, UnaryHandler
 from .changes import Changes
@@ -19,6 +20,7 @@ from .lease import LeaseService
 from .lock import LockService
 from .maintenance import MaintenanceService, database_bytes
 from .member import Answers, Member
+from .samples import service_samples
 from .watch import WatchService
 
 __all__ = ["Answers", "Member", "Services", "build_methods", "database_bytes", "member_list"]
@@ -62,6 +64,10 @@ class Services:
             **ElectionService(answers, contest).stream(),
             **self._health.stream(),
         }
+
+        metrics = getattr(world.probe, "metrics", None)
+        if isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
+            metrics.add_source(lambda: service_samples(self.watch.hub, self.leases))
 
     async def run(self) -> None:
         """Lease expiry, questions to the leader, progress notifications; until cancelled."""

@@ -118,6 +118,10 @@ class _Stream:
         self._ready[watcher.id] = watcher
         self._wakeup.set()
 
+    @property
+    def watch_count(self) -> int:
+        return len(self._watchers)
+
     def notice_quiet(self) -> None:
         for watcher in self._watchers.values():
             if watcher.progress_notify and watcher.quiet:
@@ -249,6 +253,7 @@ class _Stream:
             self._ready[watcher.id] = watcher
         if events or progress:
             watcher.quiet = False
+            self._hub.events_sent += len(events)
             for message in self._responses(watcher, events, revision, store.compacted):
                 await self._call.send(message)
         else:

@@ -26,6 +26,10 @@ class HubStream(Protocol):
     def wake(self, watcher: Watcher) -> None:
         """The watcher is owed something."""
 
+    @property
+    def watch_count(self) -> int:
+        """Open watches of the stream."""
+
     def notice_quiet(self) -> None:
         """Progress is due for watchers that asked for it and were told nothing for a while."""
 
@@ -48,6 +52,7 @@ class WatchHub:
     ) -> None:
         self.store = store
         self.streams: dict[int, HubStream] = {}
+        self.events_sent = 0
         self._index: WatchIndex[tuple[int, int]] = WatchIndex()
         self._watchers: dict[tuple[int, int], Watcher] = {}
         self._next_stream = 0
