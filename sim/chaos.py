@@ -77,6 +77,8 @@ class Chaos:
     def _check_normal(self) -> None:
         """Nothing that a fault has changed is left: a bug of a breaker must not pass for one of a member."""
         assert not self.layers, "a fault left a value behind"
+        if not self.fired:
+            return  # whatever is broken, no fault did it
         hosts = list(self.sim.hosts)
         for link in self.sim.network.links(hosts, hosts):
             left = (link.cut, link.clogged, link.extra_latency, link.extra_jitter)

@@ -52,8 +52,13 @@ class Livelock(RuntimeError):
 
 
 def seconds_to_ns(seconds: float) -> int:
-    """Seconds >= 0 as whole nanoseconds; infinity becomes some 290 years."""
-    return round(seconds * 1e9) if seconds < 9e9 else 9_000_000_000 * SECOND
+    """Seconds >= 0 as whole nanoseconds; infinity becomes some 290 years.
+
+    More than nothing is at least one: who waits for the rest of a time-out must see it pass.
+    """
+    if seconds >= 9e9:
+        return 9_000_000_000 * SECOND
+    return round(seconds * 1e9) or (1 if seconds > 0 else 0)
 
 
 class Engine(trio.abc.Clock):
@@ -141,13 +146,14 @@ class Engine(trio.abc.Clock):
         return self.now / 1e9
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        self._turns = 0
         limit = seconds_to_ns(deadline) if deadline > 0 else 0
         heap, words, log = self._heap, self._words, self.log
         try:
             while heap and heap[0][0] <= limit:
                 when, sequence, function, argument = heappop(heap)
-                self.now = when
+                if when > self.now:
+                    self.now = when
+                    self._turns = 0
                 self.events = events = self.events + 1
                 words.append(when)
                 words.append(sequence)
@@ -169,6 +175,7 @@ class Engine(trio.abc.Clock):
         return 0.0
 
     def _jump_to(self, deadline: float, limit: int) -> None:
+        self._turns = 0
         if limit > self.now:
             self.now = limit
         while self.now / 1e9 < deadline:  # rounding: Trio compares floats

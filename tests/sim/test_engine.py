@@ -8,7 +8,7 @@ import random
 import pytest
 import trio
 
-from tercet.sim.engine import SECOND, Engine, Livelock, SimulationStuck
+from tercet.sim.engine import SECOND, Engine, Livelock, SimulationStuck, seconds_to_ns
 
 
 def test_time_starts_at_zero_and_passes_without_waiting() -> None:
@@ -77,6 +77,27 @@ def test_a_spinning_task_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(Livelock, match="1000 turns"):
         Engine(0).run(main)
+
+
+def test_sleeping_again_and_again_within_one_instant_is_noticed_as_spinning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Events at a standing time are no progress (campaign seed 9028 slept for less than a nanosecond)."""
+    monkeypatch.setattr("tercet.sim.engine._TURN_LIMIT", 1000)
+    engine = Engine(0)
+
+    async def main() -> None:
+        while True:
+            woken = trio.Event()
+            engine.after(0, lambda _: (woken.set(), True)[1])
+            await woken.wait()
+
+    with pytest.raises(Livelock, match="1000 turns"):
+        engine.run(main)
+
+
+def test_no_wait_is_too_short_to_pass() -> None:
+    assert [seconds_to_ns(s) for s in (0.0, 1e-12, 4e-10, 0.05, 1.0)] == [0, 1, 1, 50_000_000, SECOND]
 
 
 def test_an_error_in_an_event_ends_the_run() -> None:
