@@ -86,11 +86,14 @@ def test_sleeping_again_and_again_within_one_instant_is_noticed_as_spinning(
     monkeypatch.setattr("tercet.sim.engine._TURN_LIMIT", 1000)
     engine = Engine(0)
 
+    async def nap() -> None:
+        woken = trio.Event()
+        engine.after(0, lambda _: woken.set())
+        await woken.wait()
+
     async def main() -> None:
         while True:
-            woken = trio.Event()
-            engine.after(0, lambda _: (woken.set(), True)[1])
-            await woken.wait()
+            await nap()
 
     with pytest.raises(Livelock, match="1000 turns"):
         engine.run(main)
