@@ -7,8 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TOOLS := .tools
-DEBIAN_PACKAGES := etcd-server etcd-client nghttp2-client chromium
-PROGRAMS := etcd etcdctl h2load chromium node npm
+DEBIAN_PACKAGES := etcd-server etcd-client nghttp2-client chromium postgresql golang-go golang-etcd-server-dev
+PROGRAMS := etcd etcdctl h2load chromium node npm psql go
 
 .PHONY: help cluster test check lint types unit debian tools bench zoo proto clean
 
@@ -73,11 +73,16 @@ debian:
 	fi
 
 # Clients of other languages, each in a folder of its own: their dependencies must not meet ours.
-tools: $(TOOLS)/python-etcd3/.installed $(TOOLS)/node/.installed
+tools: $(TOOLS)/python-etcd3/.installed $(TOOLS)/patroni/.installed $(TOOLS)/node/.installed
 
 $(TOOLS)/python-etcd3/.installed:
 	$(PYTHON) -m venv $(TOOLS)/python-etcd3
 	$(TOOLS)/python-etcd3/bin/python -m pip install --quiet --disable-pip-version-check etcd3==0.12.0 'protobuf<4' 'tenacity<7' grpcio
+	@touch $@
+
+$(TOOLS)/patroni/.installed:
+	$(PYTHON) -m venv $(TOOLS)/patroni
+	$(TOOLS)/patroni/bin/python -m pip install --quiet --disable-pip-version-check 'patroni[etcd3]==4.1.5' 'psycopg[binary]' aetcd==1.0.0
 	@touch $@
 
 $(TOOLS)/node/.installed:

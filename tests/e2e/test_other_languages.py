@@ -35,6 +35,14 @@ def test_pythons_etcd3_works(cluster: Cluster) -> None:
     assert out.splitlines()[-1] == "ok a released lock is free"
 
 
+def test_pythons_aetcd_works(cluster: Cluster) -> None:
+    python = TOOLS / "patroni" / "bin" / "python"
+    if not python.exists():
+        missing_program("PyPI's aetcd is not installed; `make tools` does it")
+    out = run(str(python), str(HERE / "python_aetcd_client.py"), HOST, str(cluster.members[2].client_port))
+    assert out.splitlines()[-1] == "ok a released lock is free"
+
+
 @pytest.mark.needs("node")
 def test_nodes_etcd3_works(cluster: Cluster) -> None:
     module = TOOLS / "node" / "node_modules" / "etcd3"

@@ -1,0 +1,185 @@
+"""etcd's own end-to-end suite against this project: one command, one table.
+
+    python tests/upstream/suite.py                         our server, Debian's etcdctl: every v3 test
+    python tests/upstream/suite.py --ctl ours              both ours
+    python tests/upstream/suite.py --server real --ctl ours    judges the command line alone
+    python tests/upstream/suite.py --run 'TestCtlV3Put.*' --verbose
+
+Debian packages the sources of etcd 3.4.23 with its tests (``golang-etcd-server-dev``; the compiler is
+``golang-go``). The suite starts ``etcd`` and ``etcdctl`` from a folder; here that folder holds wrappers that
+``exec`` what is to be tested. Each test runs in a process and a network namespace of its own, so that a
+test that hangs or leaves something behind cannot harm the next, and several may run at once.
+``expected.json`` lists the tests that need not pass, each with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Outcome", "Suite", "expected_failures"]
+
+SOURCES = Path("/usr/share/gocode/src/go.etcd.io/etcd/tests/e2e")
+PACKAGES = "golang-go golang-etcd-server-dev etcd-server etcd-client"
+#: The API that a test is about; the old ones are an option of their own.
+V2 = re.compile(r"V2|ReleaseUpgrade|Migrate")
+MOST_OUTPUT_LINES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one test ended: ``pass``, ``fail``, ``skip`` or ``timeout``; with what it printed."""
+
+    test: str
+    verdict: str
+    seconds: float
+    output: str
+
+
+def expected_failures() -> dict[str, str]:
+    """Tests that need not pass, with the reason."""
+    path = Path(__file__).with_name("expected.json")
+    found: dict[str, str] = json.loads(path.read_text())
+    return found
+
+
+class Suite:
+    """The compiled suite and the programs it is pointed at; use as a context manager.
+
+    Args:
+        server: ``ours`` or ``real``.
+        ctl: ``ours`` or ``real``.
+
+    Raises:
+        FileNotFoundError: a Debian package is missing; the message names what to install.
+    """
+
+    def __init__(self, server: str = "ours", ctl: str = "real") -> None:
+        missing = [name for name in ("go", "etcd", "etcdctl", "unshare") if shutil.which(name) is None]
+        if missing or not SOURCES.is_dir():
+            raise FileNotFoundError(f"the suite needs Debian's packages: apt-get install {PACKAGES}")
+        self._folder = tempfile.TemporaryDirectory(prefix="etcd-suite-")
+        folder = Path(self._folder.name)
+        self._binary = folder / "e2e.test"
+        self._programs = folder / "bin"
+        self._programs.mkdir()
+        ours = Path(sys.executable).parent
+        self._wrap("etcd", ours / "tercet" if server == "ours" else Path(shutil.which("etcd") or ""))
+        self._wrap("etcdctl", ours / "tercetctl" if ctl == "ours" else Path(shutil.which("etcdctl") or ""))
+        self._compile()
+
+    def __enter__(self) -> Suite:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def _wrap(self, name: str, program: Path) -> None:
+        wrapper = self._programs / name
+        wrapper.write_text(f'#!/bin/sh\nexport PYTHONUTF8=1\nexec {program} "$@"\n')
+        wrapper.chmod(0o755)
+
+    def _compile(self) -> None:
+        cache = Path(self._folder.name) / "cache"
+        environment = {
+            **os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOFLAGS": "",
+            "GOCACHE": os.environ.get("GOCACHE", str(cache)),
+        }  # fmt: skip
+        command = ["go", "test", "-c", "-o", str(self._binary), "."]
+        subprocess.run(command, cwd=SOURCES, env=environment, check=True)
+
+    def names(self, pattern: str = ".", *, old_api: bool = False) -> list[str]:
+        """The tests whose names match, in the suite's order."""
+        listed = subprocess.run(
+            [self._binary, "-test.list", "."], cwd=SOURCES, capture_output=True, text=True, check=True
+        ).stdout.split()
+        return [
+            name for name in listed
+            if name.startswith("Test") and re.search(pattern, name) and (old_api or not V2.search(name))
+        ]  # fmt: skip
+
+    def run(self, test: str, seconds: float = 120.0) -> Outcome:
+        """Run one test in a network namespace of its own, at most so long."""
+        script = (
+            f"ip link set lo up; exec {self._binary} -test.v -test.run '^{test}$' "
+            f"-test.timeout {int(seconds)}s -bin-dir {self._programs}"
+        )
+        command = ["unshare", "-n", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-c", script]
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="etcd-suite-data-") as scratch:
+            environment = {**os.environ, "TMPDIR": scratch}
+            try:
+                finished = subprocess.run(
+                    command, cwd=SOURCES, env=environment, stdin=subprocess.DEVNULL, timeout=seconds + 30,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                    check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired as late:
+                output = (late.stdout or b"").decode(errors="replace")
+                return Outcome(test, "timeout", time.monotonic() - started, output)
+        spent, output = time.monotonic() - started, finished.stdout
+        if "panic: test timed out" in output:
+            return Outcome(test, "timeout", spent, output)
+        if f"--- SKIP: {test}" in output:
+            return Outcome(test, "skip", spent, output)
+        return Outcome(test, "pass" if finished.returncode == 0 else "fail", spent, output)
+
+    def run_all(self, names: list[str], jobs: int) -> Iterator[Outcome]:
+        """Run the tests, several at once; outcomes come in the order of ``names``."""
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(self.run, names)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Run etcd 3.4.23's own end-to-end suite.", epilog=f"Needs, on Debian: {PACKAGES}"
+    )
+    parser.add_argument("--server", choices=("ours", "real"), default="ours", help="which etcd (ours)")
+    parser.add_argument("--ctl", choices=("ours", "real"), default="real", help="which etcdctl (real)")
+    parser.add_argument("--run", default=".", metavar="REGEX", help="only tests whose names match")
+    parser.add_argument("--old-api", action="store_true", help="the tests of API 2 and of upgrades, too")
+    parser.add_argument("--jobs", type=int, default=2, help="tests at once (2)")
+    parser.add_argument("--verbose", action="store_true", help="print the end of what failing tests said")
+    parser.add_argument("--json", action="store_true", help="one object a line instead of the table")
+    arguments = parser.parse_args()
+    reasons = expected_failures()
+    counts: dict[str, int] = {}
+    surprises = []
+    with Suite(arguments.server, arguments.ctl) as suite:
+        for outcome in suite.run_all(suite.names(arguments.run, old_api=arguments.old_api), arguments.jobs):
+            counts[outcome.verdict] = counts.get(outcome.verdict, 0) + 1
+            reason = reasons.get(outcome.test, "") if outcome.verdict != "pass" else ""
+            if outcome.verdict in ("fail", "timeout") and not reason:
+                surprises.append(outcome.test)
+            _show(outcome, reason, as_json=arguments.json, verbose=arguments.verbose)
+    if not arguments.json:
+        print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+        print(f"{len(surprises)} without a listed reason{': ' if surprises else ''}{' '.join(surprises)}")
+    return 1 if surprises else 0
+
+
+def _show(outcome: Outcome, reason: str, *, as_json: bool, verbose: bool) -> None:
+    if as_json:
+        row = {"test": outcome.test, "verdict": outcome.verdict, "seconds": round(outcome.seconds, 1)}
+        print(json.dumps({**row, "reason": reason}), flush=True)
+    else:
+        print(f"{outcome.verdict:8}{outcome.seconds:6.1f} s  {outcome.test}  {reason}", flush=True)
+    if verbose and outcome.verdict in ("fail", "timeout"):
+        lines = [line for line in outcome.output.splitlines() if not line.startswith('{"level"')]
+        for line in lines[-MOST_OUTPUT_LINES:]:
+            print(f"    {line[:400]}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
