@@ -11,7 +11,7 @@ are serialised responses without field 1, the header, which the serving member p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from hashlib import blake2b
 from struct import Struct as Layout
@@ -20,8 +20,12 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from . import rpc_errors
+from .auth.commands import AuthCommands, refusal, unwrap
+from .auth.store import AuthStore, Row
+from .auth.values import NOBODY
 from .errors import Corruption
 from .lease.lessor import Lease, Lessor
+from .members import MemberCommand, Members, MemberView
 from .mvcc.checks import check_compaction
 from .mvcc.draft import Draft
 from .mvcc.evaluate import evaluate_delete, evaluate_put, evaluate_txn
@@ -29,15 +33,16 @@ from .mvcc.ranges import answer_range
 from .mvcc.record import Delta, Record
 from .mvcc.store import Store
 from .mvcc.tally import Tally
-from .raft.types import Entry, EntryKind
+from .raft.types import Entry, EntryKind, decode_conf_change
 from .rpc_errors import RpcError
 from .wire.proto import internal_pb2 as internal
 from .wire.proto import rpc_pb2 as rpc
 
-__all__ = ["Alarm", "Command", "Machine", "MemberAttributes", "Outcome", "encode_command"]
+__all__ = ["Alarm", "Command", "Machine", "Outcome", "encode_command"]
 
 _HEADER = Layout(">BQQ")
-_SCRUB_RECORDS = 256  # superseded records dropped with each entry while a compaction is being carried out
+_LEASE_KEY = Layout(">q")
+_ALARM_KEY = Layout(">QI")
 
 
 class Command(IntEnum):
@@ -54,9 +59,14 @@ class Command(IntEnum):
     CLUSTER_VERSION = 9
     MEMBER_ATTRIBUTES = 10
     LEASE_EXPIRE = 11
+    AS_USER = 19  # wraps another command; 20 to 36: core.auth.commands
+    MEMBER_ADD = 45  # 45 to 54: core.members
+    MEMBER_REMOVE = 46
+    MEMBER_UPDATE = 47
+    MEMBER_PROMOTE = 48
 
 
-_NEVER_REFUSED = (Command.ALARM, Command.CLUSTER_VERSION, Command.MEMBER_ATTRIBUTES, Command.LEASE_CHECKPOINT)
+_NEVER_REFUSED = (Command.ALARM, Command.CLUSTER_VERSION, Command.LEASE_CHECKPOINT, *MemberCommand)
 
 
 class Alarm(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -64,13 +74,6 @@ class Alarm(msgspec.Struct, frozen=True, array_like=True, order=True):
 
     member: int
     kind: int
-
-
-class MemberAttributes(msgspec.Struct, frozen=True, array_like=True):
-    """What a member has published about itself."""
-
-    name: str
-    client_urls: tuple[str, ...]
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -100,7 +103,9 @@ class _Snapshot(msgspec.Struct, array_like=True):
     leases: list[Lease]
     alarms: list[Alarm]
     cluster_version: str
-    attributes: dict[int, MemberAttributes]
+    members: list[MemberView]
+    removed: list[int]
+    auth: list[Row]
 
 
 class Machine:
@@ -112,10 +117,13 @@ class Machine:
         self.tally = Tally()  # this member's own, for metrics
         self.alarms: tuple[Alarm, ...] = ()  # sorted
         self.cluster_version = ""  # "": not yet decided
-        self.attributes: dict[int, MemberAttributes] = {}  # by member id, in order of publication
+        #: Rows of the durable form that differ since the changes were last taken; None: gone.
+        self.changes: dict[tuple[str, bytes], bytes | None] = {}
+        self.members = Members(self.change)
+        self.auth = AuthStore(self.change)
         self.applied_index = 0
         self.applied_term = 0
-        self._scrubbing = False
+        self.scrubbing = False  # a compaction has left something to be dropped: see ``scrub``
         self._handlers: dict[int, Callable[[bytes], tuple[bytes, Delta]]] = {
             Command.PUT: self._put,
             Command.DELETE_RANGE: self._delete_range,
@@ -126,8 +134,9 @@ class Machine:
             Command.LEASE_CHECKPOINT: self._lease_checkpoint,
             Command.ALARM: self._alarm,
             Command.CLUSTER_VERSION: self._set_cluster_version,
-            Command.MEMBER_ATTRIBUTES: self._set_attributes,
             Command.LEASE_EXPIRE: self._lease_expire,
+            **self.members.handlers(),
+            **AuthCommands(self.auth, lambda: self.applied_index).table(),
         }
 
     # ---- reads
@@ -170,21 +179,24 @@ class Machine:
         data = entry.data
         self.applied_index = entry.index
         self.applied_term = entry.term
-        if self._scrubbing:
-            self._scrubbing = not self.store.scrub(_SCRUB_RECORDS)
-        if not data or entry.kind != EntryKind.NORMAL:
+        if entry.kind == EntryKind.CONF_CHANGE:
+            data = _command_of(entry)
+        if not data:
             return Outcome(0, 0, self.store.revision)
         if len(data) < _HEADER.size:
             raise Corruption(f"entry {entry.index} has {len(data)} bytes, a command at least {_HEADER.size}")
         kind, member, sequence = _HEADER.unpack_from(data)
-        handler = self._handlers.get(kind)
+        payload = data[_HEADER.size :]
         error: RpcError
         try:
+            if self.auth.enabled or kind == Command.AS_USER:
+                kind, payload = self._admit(kind, payload)
+            handler = self._handlers.get(kind)
             if handler is None:
                 raise rpc_errors.unknown_request(f"unknown command {kind}")
             if self.alarms:
-                self._refuse_by_alarm(kind, data)
-            body, delta = handler(data[_HEADER.size :])
+                self._refuse_by_alarm(kind, payload)
+            body, delta = handler(payload)
         except RpcError as refused:
             error = refused.with_traceback(None)
         except DecodeError:
@@ -194,6 +206,17 @@ class Machine:
                 self._advance(delta)
             return Outcome(member, sequence, self.store.revision, body, None, delta)
         return Outcome(member, sequence, self.store.revision, b"", error)
+
+    def _admit(self, kind: int, payload: bytes) -> tuple[int, bytes]:
+        """The command itself, out of its wrapping; raises ``RpcError`` when its proposer may not."""
+        who = NOBODY
+        if kind == Command.AS_USER:
+            who, kind, payload = unwrap(payload)
+        if self.auth.enabled:
+            error = refusal(self.auth, self.lessor, who, kind, payload)
+            if error is not None:
+                raise error.with_traceback(None)
+        return kind, payload
 
     def _advance(self, delta: Delta) -> None:
         self.store.advance(delta)
@@ -219,9 +242,7 @@ class Machine:
         if error is not None:
             raise error.with_traceback(None)
         self.store.compact(request.revision)
-        self._scrubbing = True
-        while request.physical and self._scrubbing:
-            self._scrubbing = not self.store.scrub(_SCRUB_RECORDS)
+        self.scrubbing = True
         return b"", ()
 
     def _lease_grant(self, payload: bytes) -> tuple[bytes, Delta]:
@@ -230,6 +251,7 @@ class Machine:
         if error is not None:
             raise error.with_traceback(None)
         self.tally.leases_granted += 1
+        self._lease_changed(request.ID)
         return rpc.LeaseGrantResponse(ID=request.ID, TTL=request.TTL).SerializeToString(), ()
 
     def _lease_revoke(self, payload: bytes) -> tuple[bytes, Delta]:
@@ -245,6 +267,7 @@ class Machine:
         lease = self.lessor.remove(lease_id)
         if lease is None:
             raise rpc_errors.LEASE_NOT_FOUND.with_traceback(None)
+        self._lease_changed(lease_id)
         draft = Draft(self.store)
         tally = self.tally
         tally.leases_revoked += 1
@@ -260,15 +283,29 @@ class Machine:
     def _lease_checkpoint(self, payload: bytes) -> tuple[bytes, Delta]:
         for checkpoint in rpc.LeaseCheckpointRequest.FromString(payload).checkpoints:
             self.lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL)
+            self._lease_changed(checkpoint.ID)
         return b"", ()
+
+    def _lease_changed(self, lease_id: int) -> None:
+        lease = self.lessor.get(lease_id)
+        value = None if lease is None else msgspec.msgpack.encode((lease.ttl, lease.remaining))
+        self.change("lease", _LEASE_KEY.pack(lease_id), value)
+
+    def _load_lease(self, key: bytes, value: bytes) -> None:
+        (lease_id,) = _LEASE_KEY.unpack(key)
+        ttl, remaining = msgspec.msgpack.decode(value, type=tuple[int, int])
+        self.lessor.grant(lease_id, ttl)
+        self.lessor.checkpoint(lease_id, remaining)
+
+    def _load_cluster_version(self, key: bytes, value: bytes) -> None:
+        self.cluster_version = value.decode()
+
+    def _load_alarm(self, key: bytes, value: bytes) -> None:
+        self.alarms = tuple(sorted((*self.alarms, Alarm(*_ALARM_KEY.unpack(key)))))
 
     def _set_cluster_version(self, payload: bytes) -> tuple[bytes, Delta]:
         self.cluster_version = internal.ClusterVersion.FromString(payload).version
-        return b"", ()
-
-    def _set_attributes(self, payload: bytes) -> tuple[bytes, Delta]:
-        request = internal.MemberAttributes.FromString(payload)
-        self.attributes[request.member_id] = MemberAttributes(request.name, tuple(request.client_urls))
+        self.change("cluster", b"clusterVersion", self.cluster_version.encode())
         return b"", ()
 
     # ---- alarms
@@ -282,20 +319,22 @@ class Machine:
         elif request.action == rpc.AlarmRequest.DEACTIVATE:
             shown = (asked,) if asked in self.alarms else ()
             self.alarms = tuple(alarm for alarm in self.alarms if alarm != asked)
+            self.change("alarm", _ALARM_KEY.pack(asked.member, asked.kind), None)
         elif request.action == rpc.AlarmRequest.ACTIVATE and asked.kind:
             shown = (asked,)
             if asked not in self.alarms:
                 self.alarms = tuple(sorted((*self.alarms, asked)))
+                self.change("alarm", _ALARM_KEY.pack(asked.member, asked.kind), b"")
         members = [rpc.AlarmMember(memberID=alarm.member, alarm=alarm.kind) for alarm in shown]  # type: ignore[arg-type]
         return rpc.AlarmResponse(alarms=members).SerializeToString(), ()
 
-    def _refuse_by_alarm(self, kind: int, data: bytes) -> None:
+    def _refuse_by_alarm(self, kind: int, payload: bytes) -> None:
         if kind in _NEVER_REFUSED:
             return
         self._refuse_when_corrupt()
         if any(alarm.kind == rpc.NOSPACE for alarm in self.alarms):
             needs_space = kind in (Command.PUT, Command.LEASE_GRANT) or (
-                kind == Command.TXN and _has_puts(rpc.TxnRequest.FromString(data[_HEADER.size :]))
+                kind == Command.TXN and _has_puts(rpc.TxnRequest.FromString(payload))
             )
             if needs_space:
                 raise rpc_errors.NO_SPACE.with_traceback(None)
@@ -303,6 +342,41 @@ class Machine:
     def _refuse_when_corrupt(self) -> None:
         if self.alarms and any(alarm.kind == rpc.CORRUPT for alarm in self.alarms):
             raise rpc_errors.CORRUPT.with_traceback(None)
+
+    # ---- the durable form
+
+    def change(self, bucket: str, key: bytes, value: bytes | None) -> None:
+        """Note that a row of the durable form is now ``value``, or gone: it goes to disk with this entry."""
+        self.changes[bucket, key] = value
+
+    def take_changes(self) -> dict[tuple[str, bytes], bytes | None]:
+        """The rows that differ since the last call, but for those of the store (``Store.take_fresh``)."""
+        changes, self.changes = self.changes, {}
+        return changes
+
+    def loaders(self) -> dict[str, Callable[[bytes, bytes], None]]:
+        """Who takes back the rows of each bucket, as ``change`` noted them, before the first entry."""
+        return {
+            "lease": self._load_lease,
+            "alarm": self._load_alarm,
+            "cluster": self._load_cluster_version,
+            **self.members.loaders(),
+            **self.auth.loaders(),
+        }
+
+    def load_records(self, revision: int, compacted: int, records: Iterable[Record]) -> None:
+        """Take back the store, after all rows: keys are attached to the leases there are."""
+        self.store.load(revision, compacted, records)
+        for record in self.store.select(b"", None, revision):
+            if record.lease:
+                self.lessor.attach(record.lease, record.key)
+
+    def scrub(self, limit: int) -> None:
+        """Drop about ``limit`` records that a compaction has left over, while ``scrubbing``.
+
+        What the state says is the same before and after, so members need not do this at the same index.
+        """
+        self.scrubbing = not self.store.scrub(limit)
 
     # ---- whole states
 
@@ -318,10 +392,18 @@ class Machine:
         ]
         state = _Snapshot(
             self.applied_index, self.applied_term, self.store.revision, self.store.compacted,
-            list(self.store.records()), leases, list(self.alarms), self.cluster_version,
-            {member: self.attributes[member] for member in sorted(self.attributes)},
+            self._whole_records(), leases, list(self.alarms), self.cluster_version,
+            *self.members.dump(), self.auth.rows(),
         )
         return msgspec.msgpack.encode(state)
+
+    def _whole_records(self) -> list[Record]:
+        store = self.store
+        return [
+            record if record.data is not None
+            else msgspec.structs.replace(record, data=store.data_of(record, keep=False))
+            for record in store.records()
+        ]  # fmt: skip
 
     @classmethod
     def restore(cls, data: bytes) -> Machine:
@@ -344,8 +426,21 @@ class Machine:
                 machine.lessor.attach(lease.id, key)
         machine.alarms = tuple(state.alarms)
         machine.cluster_version = state.cluster_version
-        machine.attributes = state.attributes
+        machine.members.load(state.members, state.removed)
+        load_auth = machine.auth.loaders()
+        for bucket, key, value in state.auth:
+            load_auth[bucket](key, value)
         return machine
+
+
+def _command_of(entry: Entry) -> bytes:
+    """The command in a change of the configuration; empty when there is none, as in one that Raft makes."""
+    if not entry.data:
+        return b""
+    try:
+        return decode_conf_change(entry.data).context
+    except msgspec.MsgspecError as problem:
+        raise Corruption(f"entry {entry.index} is no change of the configuration: {problem}") from problem
 
 
 def _has_puts(request: rpc.TxnRequest) -> bool:

@@ -14,6 +14,9 @@ from enum import IntEnum
 from .errors import OutcomeUnknown, Rejected, TercetError
 
 __all__ = [
+    "AUTH_FAILED",
+    "AUTH_NOT_ENABLED",
+    "AUTH_OLD_REVISION",
     "BAD_LEADER_TRANSFEREE",
     "CANCELED",
     "COMPACTED",
@@ -23,33 +26,52 @@ __all__ = [
     "ELECTION_NO_LEADER",
     "EMPTY_KEY",
     "FUTURE_REVISION",
+    "INVALID_AUTH_MANAGEMENT",
+    "INVALID_AUTH_TOKEN",
     "INVALID_SORT_OPTION",
     "KEY_NOT_FOUND",
     "LEADER_CHANGED",
+    "LEARNER_NOT_READY",
     "LEASE_EXISTS",
     "LEASE_NOT_FOUND",
     "LEASE_PROVIDED",
     "LEASE_TTL_TOO_LARGE",
     "MEMBER_BAD_URLS",
+    "MEMBER_EXISTS",
     "MEMBER_NOT_FOUND",
     "MEMBER_NOT_LEARNER",
     "MISSING_LEADER_KEY",
     "MUTEX_SESSION_EXPIRED",
     "NOT_CAPABLE",
+    "NOT_ENOUGH_STARTED",
     "NOT_LEADER",
+    "NOT_PROPOSED",
     "NOT_SUPPORTED_FOR_LEARNER",
     "NO_LEADER",
     "NO_SPACE",
     "PEER_URL_EXISTS",
+    "PERMISSION_DENIED",
+    "PERMISSION_NOT_GIVEN",
+    "PERMISSION_NOT_GRANTED",
     "REQUEST_TOO_LARGE",
+    "ROLE_EMPTY",
+    "ROLE_EXISTS",
+    "ROLE_NOT_FOUND",
+    "ROLE_NOT_GRANTED",
+    "ROOT_ROLE_MISSING",
+    "ROOT_USER_MISSING",
     "STOPPED",
     "TIMEOUT",
     "TIMEOUT_CONNECTION_LOST",
     "TIMEOUT_LEADER_FAIL",
     "TIMEOUT_WAIT_APPLIED",
+    "TOO_MANY_LEARNERS",
     "TOO_MANY_OPERATIONS",
     "TOO_MANY_REQUESTS",
     "UNHEALTHY",
+    "USER_EMPTY",
+    "USER_EXISTS",
+    "USER_NOT_FOUND",
     "VALUE_PROVIDED",
     "RpcError",
     "RpcRejected",
@@ -130,9 +152,21 @@ MEMBER_BAD_URLS = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: given member
 MEMBER_NOT_LEARNER = RpcRejected(
     Status.FAILED_PRECONDITION, "etcdserver: can only promote a learner member"
 )
+MEMBER_EXISTS = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: member ID already exist")
+NOT_ENOUGH_STARTED = RpcRejected(
+    Status.FAILED_PRECONDITION, "etcdserver: re-configuration failed due to not enough started members"
+)
+LEARNER_NOT_READY = RpcRejected(
+    Status.FAILED_PRECONDITION, "etcdserver: can only promote a learner member which is in sync with leader"
+)
+TOO_MANY_LEARNERS = RpcRejected(
+    Status.FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"
+)
 PEER_URL_EXISTS = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
 REQUEST_TOO_LARGE = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: request is too large")
 TOO_MANY_REQUESTS = RpcRejected(Status.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
+#: No member led for as long as the request could wait, so it was never proposed.
+NOT_PROPOSED = RpcRejected(Status.UNKNOWN, "context deadline exceeded")
 NO_LEADER = RpcRejected(Status.UNAVAILABLE, "etcdserver: no leader")
 NOT_LEADER = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: not leader")
 LEADER_CHANGED = RpcRejected(Status.UNAVAILABLE, "etcdserver: leader changed")
@@ -153,6 +187,28 @@ TIMEOUT_CONNECTION_LOST = RpcUnknown(
 TIMEOUT_WAIT_APPLIED = RpcRejected(
     Status.UNAVAILABLE, "etcdserver: request timed out, waiting for the applied index took too long"
 )
+# Users, roles and tokens.
+AUTH_FAILED = RpcRejected(
+    Status.INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password"
+)
+AUTH_NOT_ENABLED = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: authentication is not enabled")
+AUTH_OLD_REVISION = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: revision of auth store is old")
+INVALID_AUTH_MANAGEMENT = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: invalid auth management")
+INVALID_AUTH_TOKEN = RpcRejected(Status.UNAUTHENTICATED, "etcdserver: invalid auth token")
+PERMISSION_DENIED = RpcRejected(Status.PERMISSION_DENIED, "etcdserver: permission denied")
+PERMISSION_NOT_GIVEN = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: permission not given")
+PERMISSION_NOT_GRANTED = RpcRejected(
+    Status.FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"
+)
+ROLE_EMPTY = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: role name is empty")
+ROLE_EXISTS = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: role name already exists")
+ROLE_NOT_FOUND = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: role name not found")
+ROLE_NOT_GRANTED = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: role is not granted to the user")
+ROOT_ROLE_MISSING = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: root user does not have root role")
+ROOT_USER_MISSING = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: root user does not exist")
+USER_EMPTY = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: user name is empty")
+USER_EXISTS = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: user name already exists")
+USER_NOT_FOUND = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: user name not found")
 # What etcd's own client library says in the Lock and Election services, without a status of its own.
 MUTEX_SESSION_EXPIRED = RpcRejected(Status.UNKNOWN, "mutex: session is expired")
 ELECTION_NOT_LEADER = RpcRejected(Status.UNKNOWN, "election: not leader")

@@ -18,9 +18,10 @@ from typing import TypeAlias
 import msgspec
 
 from .errors import Corruption, Rejected
-from .raft.state import Config, RaftState, restart, state_digest
+from .raft.starting import restart
+from .raft.state import Config, RaftState, state_digest
 from .raft.step import step
-from .raft.types import Effects, Entry, Event, HardState
+from .raft.types import Effects, Entry, Event, HardState, SnapshotMeta
 
 __all__ = [
     "BadTrace", "Header", "Mismatch", "Note", "Record", "Start", "Step", "Trace", "TraceEncoder",
@@ -57,6 +58,19 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag="Start"):
     entries: tuple[Entry, ...]
     applied: int
     digest: bytes
+    snapshot: SnapshotMeta | None = None  # as ``restart`` takes it
+    base_term: int = 0  # of the entry before ``entries``
+
+    def state(self) -> RaftState:
+        """The state that ``restart`` makes of all this, or its ``ValueError``."""
+        return restart(
+            self.config,
+            self.hard_state,
+            self.entries,
+            self.applied,
+            self.snapshot,
+            base_term=self.base_term,
+        )
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True, tag="Step"):
@@ -110,7 +124,18 @@ class TraceEncoder:
             log = state.log
             entries = log.entries(log.base_index + 1, log.last_index)
             hard = HardState(state.current_term, state.voted_for, state.commit_index)
-            return _frame(Start(node, time_ns, state.config, hard, entries, state.applied_index, digest))
+            start = Start(
+                node,
+                time_ns,
+                state.config,
+                hard,
+                entries,
+                state.applied_index,
+                digest,
+                state.snapshot,
+                log.base_term,
+            )
+            return _frame(start)
         self._sequences[node] = sequence = self._sequences.get(node, 0) + 1
         return _frame(Step(node, sequence, time_ns, event, effects, digest))
 
@@ -249,7 +274,7 @@ class _Replay:
 
     def _start(self, record: Start) -> tuple[str, str] | None:
         try:
-            state = restart(record.config, record.hard_state, record.entries, record.applied)
+            state = record.state()
         except ValueError as problem:
             return "start", str(problem)
         self.states[record.node] = state

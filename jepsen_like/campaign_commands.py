@@ -21,6 +21,7 @@ from .experiment import Outcome, Plan, carry_out, mutation_named
 from .motifs import motifs_named
 from .mutations import MUTATIONS
 from .mutations.hunt import as_table, hunt
+from .real.commands import real
 from .simhunt import Catch, hunt_simulated
 from .store import load_outcomes, load_plan, save_run, story
 from .workloads.mix import PROFILES
@@ -32,6 +33,9 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.group("campaign", help="Many seeded runs of a whole cluster in a simulated world, each one checked.")
 def campaign() -> None: ...
+
+
+campaign.add_command(real)
 
 
 def _json(value: object) -> None:
@@ -321,8 +325,21 @@ def list_(folder: Path, as_json: bool) -> None:
               help="At most for each bug and world.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
               help="Processes, in the simulated world.")  # fmt: skip
+@click.option("--replays", type=click.IntRange(min=1), default=100, show_default=True,
+              help="Of each shrunk schedule, in the explored world.")  # fmt: skip
+@click.option("--exhaustive", is_flag=True,
+              help="Also search every interleaving of each bug's small scope.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def zoo(world: str, chosen: tuple[str, ...], seed: int, minutes: float, jobs: int, as_json: bool) -> None:
+def zoo(
+    world: str,
+    chosen: tuple[str, ...],
+    seed: int,
+    minutes: float,
+    jobs: int,
+    replays: int,
+    exhaustive: bool,
+    as_json: bool,
+) -> None:
     """Plant every known bug in turn; find it, shrink it, replay it; print the table.
 
     In the explored world every bug must be found. Exit code 0 when it was so, else 1.
@@ -331,13 +348,16 @@ def zoo(world: str, chosen: tuple[str, ...], seed: int, minutes: float, jobs: in
     if world != "simulated":
         wanted = [MUTATIONS[name] for name in chosen] if chosen else None
         rows = []
-        for row in hunt(wanted, first_seed=seed, cpu_seconds=minutes * 60):
+        found = hunt(
+            wanted, first_seed=seed, cpu_seconds=minutes * 60, replays=replays, exhaustive=exhaustive
+        )
+        for row in found:
             rows.append(row)
             missed = missed or not (row.found and row.replayed and row.shipped_valid)
             if as_json:
                 _json({"world": "explored", "row": row})
         if not as_json:
-            click.echo("explored world: the bare core, five nodes\n" + as_table(rows))
+            click.echo("explored world: the bare core\n" + as_table(rows))
     if world != "explored":
         catches = []
         for catch in _catches(chosen or tuple(MUTATIONS), seed, minutes, jobs):

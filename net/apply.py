@@ -9,10 +9,10 @@ incarnation of the member has used, so an old entry can never answer a new propo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from tercet.core.raft.types import Entry
+from tercet.core.raft.types import Entry, EntryKind
 from tercet.core.rpc_errors import RpcError
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ class Applier:
 
     def __init__(self, machine: Machine, member_id: int, replayed: int = 0) -> None:
         self.machine = machine
-        self.applied_index = 0
+        self.applied_index = machine.applied_index
         self.waiters: dict[int, Waiter] = {}  # by sequence
         self.waiting_bytes = 0
         self.subscribers: list[Subscriber] = []
+        self.refused: list[int] = []  # changes of the configuration that the machine refused, by index
         self._member_id = member_id
         self._replayed = replayed  # 0 once they are applied
         self._queue: deque[Entry] = deque()
@@ -55,6 +56,19 @@ class Applier:
     def enqueue(self, committed: tuple[Entry, ...]) -> None:
         """Take committed entries, in order."""
         self._queue.extend(committed)
+
+    def forget_queue(self) -> None:
+        """A snapshot will stand for what is committed and not applied yet."""
+        self._queue.clear()
+
+    def replace(self, machine: Machine) -> None:
+        """Go on with another machine, made of a snapshot.
+
+        Proposals whose entries it covers have no answer: they may have happened, and run out of time.
+        """
+        self.machine = machine
+        self.applied_index = machine.applied_index
+        self._replayed = 0
 
     def apply_chunk(self) -> int:
         """Apply up to ``CHUNK`` entries, answer their proposals, then tell subscribers; how many."""
@@ -72,6 +86,8 @@ class Applier:
             if outcome.events:
                 events += outcome.events
                 revision = outcome.revision
+            if outcome.error is not None and entry.kind == EntryKind.CONF_CHANGE:
+                self.refused.append(entry.index)
             if outcome.member == member_id:
                 waiter = waiters.pop(outcome.sequence, None)
                 if waiter is not None:
@@ -90,6 +106,16 @@ class Applier:
         late = [sequence for sequence, waiter in self.waiters.items() if waiter[1] <= now]
         for sequence in late:
             done, _, size = self.waiters.pop(sequence)
+            self.waiting_bytes -= size
+            done(error)
+        return len(late)
+
+    def give_up(self, sequences: Iterable[int], now: float, error: RpcError) -> int:
+        """Answer those of these proposals that are out of time; how many. They were never in any log."""
+        waiters = self.waiters
+        late = [number for number in sequences if number in waiters and waiters[number][1] <= now]
+        for sequence in late:
+            done, _, size = waiters.pop(sequence)
             self.waiting_bytes -= size
             done(error)
         return len(late)

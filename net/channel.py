@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from tercet.core.wire.peer import Frame, FrameDecoder
-
 from .world import Connection
+
+if TYPE_CHECKING:  # clients use channels, too, and need not load the members' protocol
+    from tercet.core.wire.peer import Frame, FrameDecoder
 
 __all__ = ["PENDING_BYTES_MAX", "Channel", "Identity", "read_frames", "until_error"]
 

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .tls_settings import TlsSettings
+
 __all__ = ["MemberConfig", "cluster_id", "member_id"]
 
 
@@ -49,9 +51,39 @@ class MemberConfig:
     grpc_keepalive_min_time: float = 5.0  # seconds between a client's pings; <= 0: gRPC's default, 300
     grpc_keepalive_interval: float = 7200.0  # seconds of silence before we ping; <= 0: gRPC's default
     grpc_keepalive_timeout: float = 20.0  # seconds to wait for the answer; <= 0: gRPC's default for both
-    quota_backend_bytes: int = 0  # 0: etcd's default of 2 GiB
+    quota_backend_bytes: int = 0  # 0: etcd's default of 2 GiB; < 0: no quota
+    snapshot_count: int = 100_000  # applied entries between two snapshots
+    snapshot_catchup_entries: int = 5_000  # entries kept behind a snapshot for slow members
+    resident_value_bytes: int = 67_108_864  # values kept in memory although they are on disk
+    auto_compaction_mode: str = "periodic"  # or revision
+    #: periodic: seconds of history that are kept; revision: revisions that are kept; 0: no compaction.
+    auto_compaction_retention: float = 0.0
+    compaction_batch_limit: int = 1_000  # revisions removed in one step
+    compaction_sleep_interval: float = 0.01  # seconds between two steps
+    strict_reconfig_check: bool = True
+    force_new_cluster: bool = False  # make a cluster of one out of this member's data
+    unsafe_no_fsync: bool = False  # data may be lost when the power fails
+    auth_token: str = "simple"  # or jwt,sign-method=...,...
+    auth_token_ttl: float = 300.0  # seconds a simple token lives without use
+    bcrypt_cost: int = 10  # 4 to 31
+    initial_corrupt_check: bool = False  # compare hashes with the others before serving
+    corrupt_check_time: float = 0.0  # seconds between comparisons by the leader; 0: never
+    enable_lease_checkpoint: bool = False
+    enable_lease_checkpoint_persist: bool = False
+    lease_checkpoint_interval: float = 300.0  # seconds; shorter leases get no checkpoints
+    watch_progress_notify_interval: float = 600.0  # seconds
+    client_tls: TlsSettings = field(default_factory=TlsSettings)
+    peer_tls: TlsSettings = field(default_factory=TlsSettings)
+    listen_client_http_urls: tuple[str, ...] = ()  # then listen_client_urls serve gRPC alone
+    enable_grpc_gateway: bool = True  # the JSON paths under /v3
+    cors: tuple[str, ...] = ("*",)  # origins that browsers may come from
+    host_whitelist: tuple[str, ...] = ("*",)  # hosts that plain HTTP requests may name
+    discovery_srv: str = ""  # DNS domain whose SRV records name the first members
+    discovery_srv_name: str = ""
     reported_version: str = "3.4.35"
     log_level: str = "info"
+    log_outputs: tuple[str, ...] = ("default",)
+    log_format: str = "json"  # or console
     trace_file: str = ""  # "": no trace
     wal_segment_bytes: int = 67_108_864  # capacity of one WAL file, >= 4096; small in simulations
     #: Seed of everything this member draws by hash (election timeouts); drawn at start-up in production.

@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 
 from .flag_table import Flag, Kind
 
-__all__ = ["Value", "check_url", "parse_duration", "read_value"]
+__all__ = ["FlagError", "Value", "check_url", "parse_duration", "read_value"]
+
+class FlagError(ValueError):
+    """The configuration cannot be used; exit status 1."""
+
 
 Value: TypeAlias = str | bool | int | float | tuple[str, ...]
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

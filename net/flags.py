@@ -7,28 +7,30 @@ scripts and tests look for them. What each flag means is data in ``flag_table``.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import yaml
 
 from .config import MemberConfig
+from .flag_config import resolve
 from .flag_table import FLAGS, TABLE, Effect, Flag, Kind
-from .flag_values import Value, check_url, read_value
-from .log import LEVELS
+from .flag_values import FlagError, Value, read_value
 
 __all__ = ["FlagError", "Startup", "UsageError", "help_text", "parse"]
 
-ELECTION_MS_MAX: Final = 50_000
-#: Well below what one frame between members may hold (core/wire/peer.py).
-REQUEST_BYTES_MAX: Final = 10 << 20
-
-
-class FlagError(ValueError):
-    """The configuration cannot be used; exit status 1."""
+#: Keys of the file's two sections -> the flag of the client port, the flag of the peer port.
+_SECTION_KEYS: Final[Mapping[str, tuple[str, str]]] = {
+    "allowed-cn": ("client-cert-allowed-cn", "peer-cert-allowed-cn"),
+    "allowed-hostname": ("client-cert-allowed-hostname", "peer-cert-allowed-hostname"),
+    "crl-file": ("client-crl-file", "peer-crl-file"),
+    **{
+        key: (key, f"peer-{key}")
+        for key in ("cert-file", "key-file", "client-cert-file", "client-key-file", "client-cert-auth",
+                    "trusted-ca-file", "auto-tls")
+    },
+}
 
 
 class UsageError(FlagError):
@@ -62,10 +64,15 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Startup:
         return Startup("version", MemberConfig(reported_version=str(given.get("reported-version", "3.4.35"))))
     path = str(given.get("config-file") or environment.get("ETCD_CONFIG_FILE", ""))
     if path:
-        return _resolve(_read_file(path), [])
+        return _startup(_read_file(path), [])
     warnings: list[str] = []
     given.update(_read_environment(given, environment, warnings))
-    return _resolve(given, warnings)
+    return _startup(given, warnings)
+
+
+def _startup(given: Mapping[str, Value], warnings: list[str]) -> Startup:
+    config = resolve(given, warnings)
+    return Startup("", config, tuple(dict.fromkeys(warnings)))
 
 
 def _read_arguments(arguments: Sequence[str]) -> dict[str, Value]:
@@ -145,10 +152,10 @@ def _read_file(path: str) -> dict[str, Value]:
     if not isinstance(document, dict):
         raise FlagError("error unmarshaling JSON: need a mapping of flag names to values")
     found: dict[str, Value] = {}
-    for section, prefix in (("client-transport-security", ""), ("peer-transport-security", "peer-")):
+    for side, section in enumerate(("client-transport-security", "peer-transport-security")):
         inner = document.pop(section, None)
         if isinstance(inner, dict):
-            document.update({f"{prefix}{key}": value for key, value in inner.items()})
+            document.update({_SECTION_KEYS[k][side]: v for k, v in inner.items() if k in _SECTION_KEYS})
     for key, value in document.items():
         flag = FLAGS.get(str(key))
         if flag is not None and value is not None:
@@ -194,169 +201,6 @@ def _json_name(value: Any) -> str:
             return "object"
         case _:
             return "string"
-
-
-def _resolve(given: dict[str, Value], warnings: list[str]) -> Startup:
-    """Fill in defaults, check everything in etcd's order, and make the configuration."""
-    values: dict[str, Value] = {flag.name: read_value(flag, flag.default) for flag in TABLE}
-    values.update(given)
-    _check_effects(given, warnings)
-    _check_addresses(values)
-    _check_timing(_number(values, "heartbeat-interval"), _number(values, "election-timeout"))
-    _check_request_bytes(_number(values, "max-request-bytes"))
-    if "listen-client-urls" in given and "advertise-client-urls" not in given:
-        raise FlagError("--advertise-client-urls is required when --listen-client-urls is set explicitly")
-    mode = values["auto-compaction-mode"]
-    if mode not in ("periodic", "revision"):
-        raise FlagError(f'unknown auto-compaction-mode "{mode}"')
-    level = "debug" if values["debug"] else str(values["log-level"])
-    if level not in LEVELS:
-        raise FlagError(f'unknown level "{level}"')
-    return Startup("", _configure(values, level), tuple(warnings))
-
-
-def _check_effects(given: Mapping[str, Value], warnings: list[str]) -> None:
-    for flag in TABLE:
-        if flag.name not in given or given[flag.name] == read_value(flag, flag.default):
-            continue
-        if flag.effect is Effect.REFUSED:
-            raise FlagError(f"--{flag.name} is not supported by this version of Tercet")
-        if flag.effect is Effect.WARNED:
-            warnings.append(f"--{flag.name} has no effect in this version of Tercet")
-
-
-def _urls(values: Mapping[str, Value], name: str) -> tuple[str, ...]:
-    found = values[name]
-    assert isinstance(found, tuple), name
-    return found
-
-
-def _number(values: Mapping[str, Value], name: str) -> int:
-    found = values[name]
-    assert isinstance(found, int), name
-    return found
-
-
-def _seconds(values: Mapping[str, Value], name: str) -> float:
-    found = values[name]
-    assert isinstance(found, (int, float)), name
-    return float(found)
-
-
-def _check_addresses(values: Mapping[str, Value]) -> None:
-    bound = ("listen-peer-urls", "listen-client-urls", "listen-metrics-urls")
-    for name in (*bound, "initial-advertise-peer-urls", "advertise-client-urls"):
-        for url in _urls(values, name):
-            scheme = urlsplit(url).scheme
-            if scheme != "http":
-                raise FlagError(f"{scheme}:// in --{name} is not supported by this version of Tercet: {url}")
-    for name in bound:
-        for url in _urls(values, name):
-            host = urlsplit(url).netloc.rpartition(":")[0].strip("[]")
-            if host not in ("", "localhost") and not _is_address(host):
-                raise FlagError(f"expected IP in URL for binding ({url})")
-    for name in ("initial-advertise-peer-urls", "advertise-client-urls"):
-        for url in _urls(values, name):
-            if not urlsplit(url).netloc.rpartition(":")[0]:
-                raise FlagError(f"unexpected empty host ({url})")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_timing(heartbeat: int, election: int) -> None:
-    if heartbeat <= 0:
-        raise FlagError(f"--heartbeat-interval must be >0 (set to {heartbeat}ms)")
-    if election <= 0:
-        raise FlagError(f"--election-timeout must be >0 (set to {election}ms)")
-    if 5 * heartbeat > election:
-        raise FlagError(
-            f"--election-timeout[{election}ms] should be at least as 5 times as"
-            f" --heartbeat-interval[{heartbeat}ms]"
-        )
-    if election > ELECTION_MS_MAX:
-        raise FlagError(
-            f"--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms"
-        )
-
-
-def _check_request_bytes(size: int) -> None:
-    if not 0 < size <= REQUEST_BYTES_MAX:
-        raise FlagError(
-            f"--max-request-bytes must be 1 to {REQUEST_BYTES_MAX}"
-            f" (a member must be able to send a request on to the others); got {size}"
-        )
-
-
-def _initial_cluster(text: str, name: str, own_urls: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Read ``n1=url,n2=url`` (a name may come twice, with another URL each time) and check our own part."""
-    members: dict[str, list[str]] = {}
-    for part in text.split(","):
-        member, _, url = part.strip().partition("=")
-        try:
-            members.setdefault(member, []).append(check_url(url))
-        except ValueError as problem:
-            raise FlagError(f"error setting up initial cluster: {problem}") from None
-    if name not in members:
-        raise FlagError(f"couldn't find local name \"{name}\" in the initial cluster configuration")
-    every = [url for urls in members.values() for url in urls]
-    if len(set(every)) != len(every):
-        raise FlagError(f"initial cluster {text} has duplicate url")
-    for url in every:
-        if not url.startswith("http://"):
-            raise FlagError(f"--initial-cluster holds a URL this version of Tercet does not support: {url}")
-    ours = tuple(sorted(members[name]))
-    if ours != own_urls:
-        raise FlagError(
-            f"--initial-cluster has {','.join(f'{name}={url}' for url in ours)} but missing from"
-            f" --initial-advertise-peer-urls={','.join(own_urls)}"
-        )
-    return {member: tuple(sorted(urls)) for member, urls in members.items()}
-
-
-def _configure(values: Mapping[str, Value], level: str) -> MemberConfig:
-    name = str(values["name"])
-    own_urls = _urls(values, "initial-advertise-peer-urls")
-    text = str(values["initial-cluster"]) or ",".join(f"{name}={url}" for url in own_urls)
-    numbers = {
-        key: _number(values, key)
-        for key in ("heartbeat-interval", "election-timeout", "max-request-bytes", "max-txn-ops",
-                    "max-concurrent-streams", "quota-backend-bytes")
-    }
-    seconds = {
-        key: _seconds(values, key)
-        for key in ("grpc-keepalive-min-time", "grpc-keepalive-interval", "grpc-keepalive-timeout")
-    }
-    return MemberConfig(
-        name=name,
-        data_dir=str(values["data-dir"]) or f"{name}.etcd",
-        listen_client_urls=_urls(values, "listen-client-urls"),
-        advertise_client_urls=_urls(values, "advertise-client-urls"),
-        listen_peer_urls=_urls(values, "listen-peer-urls"),
-        initial_advertise_peer_urls=own_urls,
-        listen_metrics_urls=_urls(values, "listen-metrics-urls"),
-        initial_cluster=_initial_cluster(text, name, own_urls),
-        initial_cluster_token=str(values["initial-cluster-token"]),
-        initial_cluster_state=str(values["initial-cluster-state"]),
-        heartbeat_interval_ms=numbers["heartbeat-interval"],
-        election_timeout_ms=numbers["election-timeout"],
-        pre_vote=bool(values["pre-vote"]),
-        max_request_bytes=numbers["max-request-bytes"],
-        max_txn_ops=numbers["max-txn-ops"],
-        max_concurrent_streams=numbers["max-concurrent-streams"],
-        grpc_keepalive_min_time=seconds["grpc-keepalive-min-time"],
-        grpc_keepalive_interval=seconds["grpc-keepalive-interval"],
-        grpc_keepalive_timeout=seconds["grpc-keepalive-timeout"],
-        quota_backend_bytes=numbers["quota-backend-bytes"],
-        reported_version=str(values["reported-version"]),
-        log_level=level,
-        trace_file=str(values["trace"]),
-    )
 
 
 _USAGE: Final = """\

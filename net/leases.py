@@ -6,8 +6,9 @@ all deadlines. What has run out is proposed as ``LEASE_EXPIRE`` with the leader'
 only in that term, so a leader that was replaced without knowing cannot end what its successor renewed. For
 the same reason a renewal is promised only after a read point has confirmed the leadership.
 
-Long leases get checkpoints through the log, so that changing leaders more often than a lease lasts does
-not keep it alive for ever.
+With checkpoints on, long leases tell through the log how much of them is left, so that changing leaders more
+often than a lease lasts does not keep it alive for ever. Off is etcd's default: a new leader starts each
+lease's whole time anew.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from .world import World
 __all__ = ["LeaseKeeper", "LeaseMember"]
 
 _SWEEP_SECONDS = 0.5
-_EXPIRED_PER_SWEEP = 500  # 1,000 leases a second, as etcd's default
-_CHECKPOINT_SECONDS = 300.0
+_SWEEP_SECONDS_MIN = 0.05
+_EXPIRED_PER_SWEEP = 500  # when more have run out at once, 1,000 a second, as etcd's default
 _CHECKPOINTS_PER_SWEEP = 1000
 
 
@@ -64,15 +65,26 @@ class LeaseKeeper:
 
     Args:
         election_timeout: seconds; what a lease gets on top when this member becomes leader.
+        checkpoint_interval: seconds after which to replicate what is left of leases that last longer than
+            that; None: never.
     """
 
-    def __init__(self, world: World, member: LeaseMember, *, election_timeout: float) -> None:
+    def __init__(
+        self,
+        world: World,
+        member: LeaseMember,
+        *,
+        election_timeout: float,
+        checkpoint_interval: float | None = None,
+    ) -> None:
         self._clock = world.clock
         self._member = member
         self._grace = election_timeout
+        self._checkpoint_interval = checkpoint_interval
         self._deadlines = Deadlines()
         self._term = 0  # the term in which we count; 0: we do not lead
         self._expiring: dict[int, None] = {}
+        self._checkpointing: dict[int, None] = {}  # leases whose checkpoint is on its way through the log
         self._next_checkpoint = 0.0
         self.renewals = 0  # promised by this member as leader
         member.calls["lease/renew"] = self._answer_renew
@@ -83,10 +95,17 @@ class LeaseKeeper:
     async def run(self) -> None:
         """Propose the end of leases that have run out; until cancelled."""
         while True:
-            await self._clock.sleep(_SWEEP_SECONDS)
+            await self._clock.sleep(self._until_sweep())
             if self._counting():
                 self._expire()
-                self._checkpoint()
+                if self._checkpoint_interval is not None:
+                    self._checkpoint(self._checkpoint_interval)
+
+    def _until_sweep(self) -> float:
+        """Seconds: until the next lease ends, but for those whose end is under way, within the bounds."""
+        end = self._deadlines.next_end() if self._term else None
+        left = _SWEEP_SECONDS if end is None else end - self._clock.monotonic()
+        return _SWEEP_SECONDS if left <= 0 else min(max(left, _SWEEP_SECONDS_MIN), _SWEEP_SECONDS)
 
     async def renew(self, lease_id: int) -> int:
         """Start a lease's time anew; only on the leader.
@@ -99,8 +118,10 @@ class LeaseKeeper:
         """
         self._require_counting()
         term = self._term
+        if self._has_checkpoint(lease_id):  # a successor must not count from it
+            await self._clear_checkpoint(lease_id)
         await _read_point(self._member)
-        if not self._counting() or self._term != term:
+        if not self._counting() or self._term != term or self._has_checkpoint(lease_id):
             raise rpc_errors.NOT_LEADER.with_traceback(None)
         lease = self._member.machine.lessor.get(lease_id)
         end = self._deadlines.get(lease_id)
@@ -109,8 +130,6 @@ class LeaseKeeper:
             return 0
         self._deadlines.set(lease_id, now + lease.ttl)
         self.renewals += 1
-        if lease.remaining:
-            self._propose_checkpoints([rpc.LeaseCheckpoint(ID=lease_id, remaining_TTL=0)])
         return lease.ttl
 
     def remaining(self, lease_id: int) -> int | None:
@@ -145,16 +164,19 @@ class LeaseKeeper:
         return True
 
     def _follow_role(self) -> None:
-        term = self._member.term if self._member.is_leader else 0
+        """Count from the moment on when everything is applied that earlier leaders may have promised."""
+        member = self._member
+        term = member.term if member.is_leader and member.machine.applied_term >= member.term else 0
         if term == self._term:
             return
         self._term = term
         self._deadlines.clear()
         self._expiring.clear()
+        self._checkpointing.clear()
         if not term:
             return
         now = self._clock.monotonic()
-        self._next_checkpoint = now + _CHECKPOINT_SECONDS
+        self._next_checkpoint = now + (self._checkpoint_interval or 0.0)
         lessor = self._member.machine.lessor
         lessor.take_granted()
         for lease in lessor:
@@ -182,15 +204,15 @@ class LeaseKeeper:
 
         return done
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, interval: float) -> None:
         now = self._clock.monotonic()
         if now < self._next_checkpoint:
             return
-        self._next_checkpoint = now + _CHECKPOINT_SECONDS
+        self._next_checkpoint = now + interval
         batch: list[rpc.LeaseCheckpoint] = []
         for lease in self._member.machine.lessor:
             end = self._deadlines.get(lease.id)
-            if end is None or lease.ttl <= _CHECKPOINT_SECONDS or end <= now:
+            if end is None or lease.ttl <= interval or end <= now:
                 continue
             left = ceil(end - now)
             if left < (lease.remaining or lease.ttl):
@@ -199,8 +221,41 @@ class LeaseKeeper:
             self._propose_checkpoints(batch[start : start + _CHECKPOINTS_PER_SWEEP])
 
     def _propose_checkpoints(self, checkpoints: list[rpc.LeaseCheckpoint]) -> None:
+        """A lost checkpoint is made again in time."""
+        leases = [checkpoint.ID for checkpoint in checkpoints]
+        self._checkpointing.update(dict.fromkeys(leases))
+        term = self._term
+
+        def done(_: Outcome | RpcError) -> None:
+            if self._term == term:
+                for lease_id in leases:
+                    self._checkpointing.pop(lease_id, None)
+
         payload = rpc.LeaseCheckpointRequest(checkpoints=checkpoints).SerializeToString()
-        self._member.propose(Command.LEASE_CHECKPOINT, payload, _ignore)
+        self._member.propose(Command.LEASE_CHECKPOINT, payload, done)
+
+    def _has_checkpoint(self, lease_id: int) -> bool:
+        lease = self._member.machine.lessor.get(lease_id)
+        return lease is not None and (bool(lease.remaining) or lease_id in self._checkpointing)
+
+    async def _clear_checkpoint(self, lease_id: int) -> None:
+        """Have the whole TTL count again, on every member; raises ``RpcError``."""
+        finished = trio.Event()
+        failed: list[RpcError] = []
+
+        def done(outcome: Outcome | RpcError) -> None:
+            error = outcome.error if isinstance(outcome, Outcome) else outcome
+            if error is not None:
+                failed.append(error)
+            finished.set()
+
+        checkpoint = rpc.LeaseCheckpoint(ID=lease_id, remaining_TTL=0)
+        payload = rpc.LeaseCheckpointRequest(checkpoints=[checkpoint]).SerializeToString()
+        self._member.propose(Command.LEASE_CHECKPOINT, payload, done)
+        await finished.wait()
+        if failed:
+            raise failed[0].with_traceback(None)
+        self._checkpointing.pop(lease_id, None)  # if it was on its way, it came before
 
     # ---- what other members ask the leader
 
@@ -220,10 +275,6 @@ class LeaseKeeper:
         keys = sorted(lease.keys) if request.keys else []
         answer = rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=left, grantedTTL=lease.ttl, keys=keys)
         return answer.SerializeToString()
-
-
-def _ignore(_: Outcome | RpcError) -> None:
-    """A lost checkpoint is made again in time."""
 
 
 async def _read_point(member: LeaseMember) -> None:

@@ -26,20 +26,31 @@ class JsonLog:
         write: takes one finished line, newline included.
         wall: Unix time in seconds, from the member's own clock.
         level: the lowest level that is written; one of ``LEVELS``.
+        console: lines for people: time, level, message and fields, with tabs between them.
 
     Raises:
         ValueError: the level is unknown.
     """
 
-    __slots__ = ("_lowest", "_wall", "_write")
+    __slots__ = ("_console", "_lowest", "_wall", "_write")
 
     def __init__(
-        self, write: Callable[[str], object], wall: Callable[[], float], level: str = "info"
+        self,
+        write: Callable[[str], object],
+        wall: Callable[[], float],
+        level: str = "info",
+        *,
+        console: bool = False,
     ) -> None:
         if level not in LEVELS:
             raise ValueError(f'unrecognized level: "{level}"')
+        self._console = console
         self._write = write
         self._wall = wall
+        self._lowest = LEVELS[level]
+
+    def set_level(self, level: str) -> None:
+        """Write from this level on; one of ``LEVELS``."""
         self._lowest = LEVELS[level]
 
     def enabled(self, level: str) -> bool:
@@ -50,9 +61,13 @@ class JsonLog:
         """Write one line, or nothing when the level is below the threshold."""
         if not self.enabled(level):
             return
-        line: dict[str, object] = {"level": level, "ts": _timestamp(self._wall()), "msg": message}
-        for key, value in fields.items():
-            line[f"{key}_" if key in _OWN else key] = _readable(value)
+        time = _timestamp(self._wall())
+        readable = {f"{k}_" if k in _OWN else k: _readable(v) for k, v in fields.items()}
+        if self._console:
+            rest = f"\t{msgspec.json.encode(readable).decode()}" if readable else ""
+            self._write(f"{time}\t{level}\t{' '.join(message.split())}{rest}\n")
+            return
+        line: dict[str, object] = {"level": level, "ts": time, "msg": message, **readable}
         self._write(msgspec.json.encode(line).decode() + "\n")
 
 

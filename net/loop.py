@@ -13,9 +13,8 @@ is down. Ticks that were missed (a paused process) are not made up for.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -23,39 +22,39 @@ from tercet.core import raft, rpc_errors
 from tercet.core.machine import Machine
 from tercet.core.raft.types import (
     Applied,
+    ConfChange,
     Effects,
     Event,
+    HardState,
     Message,
     Persisted,
     Propose,
+    ProposeConfChange,
     ProposeRequest,
     ReadIndex,
     ReadIndexRequest,
     Receive,
     Role,
+    SnapshotInstalled,
+    SnapshotMeta,
+    SnapshotRequest,
+    SnapshotSent,
     SoftState,
     Tick,
+    decode_conf_change,
 )
 
 from .apply import Applier
+from .forwarded import Forwarded, proposer_of
+from .loop_ports import Outbox, Snapshots
 from .persist import Durable, LogStorage, Persister
 from .reads import Reads
 from .world import World
 
-__all__ = ["COMMAND_HEADER", "CoreLoop", "Limits", "Outbox"]
+__all__ = ["CoreLoop", "Limits"]
 
-#: What stands before the request in an entry: command, proposing member, its sequence.
-COMMAND_HEADER: Final = struct.Struct(">BQQ")
-
-
-class Outbox(Protocol):
-    """What the loop needs of ``net.peers.Peers``."""
-
-    def send(self, messages: list[Message]) -> list[Message]:
-        """Best effort, as Raft repeats what is lost. Returns what has certainly not left."""
-
-    async def call(self, member_id: int, method: str, payload: bytes, timeout: float) -> bytes:
-        """Ask another member; raises ``RpcError``."""
+#: How often is looked whether the log is at rest before a snapshot takes its place.
+INSTALL_POLL_SECONDS: Final = 0.001
 
 
 class Limits:
@@ -78,7 +77,6 @@ class CoreLoop:
     """One member's core and the loop around it; ``net.node.Node`` adds what services use.
 
     Args:
-        sole_voter: Nobody else can be leader: campaign at once.
         incarnation: Counts the starts of this member, from 1: proposals and reads are numbered from it, so
             that no number is ever used twice.
     """
@@ -95,7 +93,6 @@ class CoreLoop:
         limits: Limits,
         tick_seconds: float,
         incarnation: int,
-        sole_voter: bool,
     ) -> None:
         self.member_id = member_id
         self.machine = machine
@@ -105,15 +102,25 @@ class CoreLoop:
         self.term = state.current_term
         self.leader_changes = 0  # leaders seen since the start
         self.failed_proposals = 0  # that ran out of time
+        self.is_learner = False
+        #: Set once this member has applied its own removal, or was told of it.
+        self.removed = trio.Event()
+        #: Called in the node's task when the machine's members have changed.
+        self.on_members: list[Callable[[], None]] = []
         #: Writes the dirty client connections; set once the front door is there.
         self.flush: Callable[[], None] = _nothing
         #: Called in the node's task when role, leader or term have changed.
         self.on_soft_state: list[Callable[[SoftState], None]] = []
+        #: Set before ``run`` by who builds the member; without it members that need a snapshot wait.
+        self.snapshots: Snapshots | None = None
+        #: Called when a snapshot has replaced the machine, with the revision of the one before.
+        self.on_installed: list[Callable[[int], None]] = []
         self._world = world
         self._state = state
         self._outbox = outbox
         self._tick_seconds = tick_seconds
-        self._sole_voter = sole_voter
+        self._hurry = True  # just started: a sole voter need not wait for an election
+        self._members_version = -1
         self._applier = Applier(machine, member_id, state.log.last_index)
         self._reads = Reads(incarnation << 40)
         self._sequence = incarnation << 40
@@ -130,6 +137,11 @@ class CoreLoop:
         self._durable: list[Durable] = []
         self._inbox: list[Message] = []
         self._proposals: list[bytes] = []
+        self._conf_changes: list[ConfChange] = []
+        self._events: list[Event] = []  # what drivers report
+        self._forwarded = Forwarded(member_id)
+        self._install: SnapshotMeta | None = None  # a snapshot is to be put in place
+        self._install_due = trio.Event()
         self._held = False  # the core dropped proposals: try again at the next tick or with another leader
         # Gathered during a turn.
         self._send: list[Message] = []
@@ -145,18 +157,27 @@ class CoreLoop:
         if self._parked is not None:
             self._wake()
 
+    def happen(self, event: Event) -> None:
+        """Let something that a driver saw happen to the core, e.g. a lost connection, with the next turn.
+
+        A snapshot that has been received whole comes this way, too, as ``Receive(SnapshotRequest)``.
+        """
+        self._events.append(event)
+        if self._parked is not None:
+            self._wake()
+
     async def run(self) -> None:
         """Run until cancelled. Raises what the disk, the core or the state machine raises."""
         record = self._world.probe.step
         if record is not None:  # a trace begins with the state before the first step
             record(None, raft.NO_EFFECTS, self._state)
-        if self._sole_voter:
-            while self._state.leader_id == 0 and self._state.role == Role.FOLLOWER:
-                self._step(Tick())
+        self._note_members()
+        self._step(Tick())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._persister.run)
                 nursery.start_soon(self._ticks)
+                nursery.start_soon(self._install_snapshots)
                 await self._loop()
         finally:
             self._stopped, self._room = True, -1
@@ -168,21 +189,48 @@ class CoreLoop:
 
     async def _loop(self) -> None:
         while True:
-            if self._idle():
+            if self._idle() and not (self._hurry and self._hurry_up()):
                 await self._park()
             else:
                 await trio.lowlevel.checkpoint()
             self._turn()
+
+    def _hurry_up(self) -> bool:
+        """Once all that was committed before the start is applied: a sole voter campaigns now."""
+        self._hurry = False
+        state = self._state
+        if state.leader_id or state.configuration.voters != (self.member_id,):
+            return False
+        for _ in range(2 * state.config.election_ticks):
+            self._step(Tick())
+            if self._state.role != Role.FOLLOWER:
+                return True
+        return False
+
+    def _note_members(self) -> None:
+        """The machine's members have changed, or may have."""
+        members = self.machine.members
+        self._members_version = members.version
+        mine = members.get(self.member_id)
+        self.is_learner = mine is not None and mine.is_learner
+        if self.member_id in members.removed:
+            self.removed.set()
+        for listener in self.on_members:
+            listener()
 
     def _idle(self) -> bool:
         return not (
             self._inbox
             or self._durable
             or self._tick_due
-            or (self._proposals and self.leader_id and not self._held)
+            or self._events
+            or (self._wants_leader() and self.leader_id and not self._held)
             or (self._reads.has_waiting and self.leader_id)
             or self._applier.has_work
         )
+
+    def _wants_leader(self) -> bool:
+        return bool(self._proposals or self._conf_changes or self._forwarded)
 
     def _turn(self) -> None:
         if self._tick_due:
@@ -195,8 +243,20 @@ class CoreLoop:
             inbox, self._inbox = self._inbox, []
             for message in inbox:
                 self._step(Receive(message))
-        if self._proposals and self.leader_id and not self._held:
-            self._take_proposals()
+        if self._events:
+            events, self._events = self._events, []
+            for event in events:
+                self._step(event)
+                if type(event) is Receive and self._install is None and self.snapshots is not None:
+                    self.snapshots.forget()  # a snapshot that Raft does not want
+        if self.leader_id and not self._held:
+            if self._proposals:
+                self._take_proposals()
+            if self._conf_changes:
+                self._take_conf_changes()
+            if self._forwarded:
+                for event in self._forwarded.take():
+                    self._step(event)
         if self._reads.has_waiting and self.leader_id:
             self._step(ReadIndex(self._reads.start_round(self._now)))
         self._discharge()
@@ -215,9 +275,12 @@ class CoreLoop:
         applier = self._applier
         if applier.has_work:
             applier.apply_chunk()
-            self._step(Applied(applier.applied_index))
+            refused, applier.refused = tuple(applier.refused), []
+            if self.machine.members.version != self._members_version:
+                self._note_members()
+            self._step(Applied(applier.applied_index, refused))
             behind = self._state.commit_index > applier.applied_index + self.limits.apply_gap
-            self._room = -1 if behind else self.limits.max_request_bytes
+            self._room = -1 if behind or self.is_learner else self.limits.max_request_bytes
             if self._send:
                 self._send_now()
         if self._soft_state is not None:
@@ -231,6 +294,7 @@ class CoreLoop:
             self._persister.owed_entries <= 1
             and not self._inbox
             and not self._proposals
+            and not self._events
             and len(self._applier.waiters) <= 1
         )
 
@@ -261,30 +325,94 @@ class CoreLoop:
             self._reads.drop(effects.dropped_reads)
         if effects.dropped:
             self._hold_again(effects.dropped)
+        if effects.dropped_conf_changes:
+            self._hold_changes_again(effects.dropped_conf_changes)
+        if effects.install is not None:
+            self._install = effects.install
+            self._applier.forget_queue()  # the snapshot stands for all of it
+            self._install_due.set()
 
     def _send_now(self) -> None:
         """Send what was gathered; what was to be forwarded and did not leave waits for the leader."""
         send, self._send = self._send, []
+        if any(type(message) is SnapshotRequest for message in send):
+            send = self._divert_snapshots(send)
         for message in self._outbox.send(send):
             if isinstance(message, ProposeRequest):
                 self._hold_again(message.entries)
+                self._hold_changes_again(tuple(map(decode_conf_change, message.conf_changes)))
             elif isinstance(message, ReadIndexRequest):
                 self._reads.drop((message.context,))
+
+    def _divert_snapshots(self, messages: list[Message]) -> list[Message]:
+        """Snapshots go on connections of their own."""
+        rest: list[Message] = []
+        for message in messages:
+            if not isinstance(message, SnapshotRequest):
+                rest.append(message)
+            elif self.snapshots is not None:
+                self.snapshots.send(message)
+            else:
+                self.happen(SnapshotSent(message.to, False))
+        return rest
+
+    async def _install_snapshots(self) -> None:
+        """Put snapshots in place, one after the other, while the loop goes on with everything else."""
+        persister = self._persister
+        while True:
+            await self._install_due.wait()
+            self._install_due = trio.Event()
+            meta = self._install
+            assert meta is not None and self.snapshots is not None
+            while not persister.idle:  # what was promised so far belongs to the log that is replaced
+                await self._world.clock.sleep(INSTALL_POLL_SECONDS)
+            persister.held = True
+            state, before = self._state, self.machine.revision
+            hard_state = HardState(state.current_term, state.voted_for, meta.index)
+            self.machine = await self.snapshots.install(meta, hard_state)
+            self._applier.replace(self.machine)
+            persister.held = False
+            self._note_members()
+            for listener in self.on_installed:
+                listener(before)
+            self._install = None
+            self.happen(SnapshotInstalled(meta.index))
 
     def _send_when_durable(self, messages: tuple[Message, ...]) -> None:
         if not self._persister.after(messages):
             self._send += messages
 
     def _hold_again(self, dropped: tuple[bytes, ...]) -> None:
-        """These proposals did not happen and will not; they wait for a leader, or for their deadline."""
+        """These proposals did not happen and will not; they wait for a leader, or for their deadline.
+
+        Those of other members come back while leadership is handed over. They sent them and forgot them, so
+        they are passed on to the next leader from here.
+        """
         waiters = self._applier.waiters
         mine = [data for data in dropped if self._sequence_of(data) in waiters]
         self._proposals = mine + self._proposals
         self._held = True
+        if len(mine) < len(dropped):
+            self._forwarded.keep(dropped, (), self._now)
+
+    def _hold_changes_again(self, dropped: tuple[ConfChange, ...]) -> None:
+        """As ``_hold_again``: a change is refused while another is under way, and may be taken after it."""
+        waiters = self._applier.waiters
+        mine = [change for change in dropped if self._sequence_of(change.context) in waiters]
+        self._conf_changes = mine + self._conf_changes
+        self._held = True
+        if len(mine) < len(dropped):
+            self._forwarded.keep((), dropped, self._now)
 
     def _sequence_of(self, data: bytes) -> int:
-        _, member, sequence = COMMAND_HEADER.unpack_from(data)
-        return int(sequence) if member == self.member_id else 0
+        """The sequence of a proposal of ours; 0 for those of others."""
+        member, sequence = proposer_of(data)
+        return sequence if member == self.member_id else 0
+
+    def _take_conf_changes(self) -> None:
+        changes, self._conf_changes = self._conf_changes, []
+        for change in changes:
+            self._step(ProposeConfChange(change))
 
     def _take_proposals(self) -> None:
         proposals, self._proposals = self._proposals, []
@@ -340,12 +468,19 @@ class CoreLoop:
         self._latest = now + self.limits.request_timeout
         recent = self._leader_replaced_at > now - self.limits.request_timeout
         error = rpc_errors.TIMEOUT_LEADER_FAIL if recent else rpc_errors.TIMEOUT
+        if self._proposals and not self.leader_id:
+            sequences = map(self._sequence_of, self._proposals)
+            self.failed_proposals += self._applier.give_up(sequences, now, rpc_errors.NOT_PROPOSED)
         self.failed_proposals += self._applier.sweep(now, error)
         self._reads.sweep(now, error)
         self._held = False
+        self._forwarded.sweep(now)
+        waiters = self._applier.waiters
         if self._proposals:  # held for want of a leader: forget those whose clients have been answered
-            waiters = self._applier.waiters
             self._proposals = [data for data in self._proposals if self._sequence_of(data) in waiters]
+        if self._conf_changes:
+            changes = self._conf_changes
+            self._conf_changes = [one for one in changes if self._sequence_of(one.context) in waiters]
 
     def _note_soft_state(self, soft_state: SoftState) -> None:
         if soft_state.leader_id != self.leader_id:

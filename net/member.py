@@ -2,9 +2,10 @@
 
 ``run_member`` is all there is: it runs until cancelled, on the real machine and in the simulator alike.
 Start: listeners are bound first (so that an occupied port is known before anything is written), then the
-log is recovered, then everything runs. Stop, when cancelled: the listeners close, what clients have under
-way may finish for a moment, then the loop ends and the log is closed. Whatever fails inside stops the
-whole member, and ``run_member`` raises it.
+log is recovered, then everything runs. Stop, when cancelled: a leader hands over first, the listeners close,
+what clients have under way may finish for a moment, then the loop ends and the log is closed. Whatever fails
+inside stops the whole member, and ``run_member`` raises it. A member that was removed from its cluster stops
+by itself, and ``run_member`` returns.
 """
 
 from __future__ import annotations
@@ -15,29 +16,41 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import trio
 
 from tercet.core import raft
+from tercet.core.alone import stand_alone
 from tercet.core.errors import Corruption
-from tercet.core.machine import Command, Machine
-from tercet.core.raft.types import Role, SoftState
+from tercet.core.machine import Command
+from tercet.core.members import first_voters
+from tercet.core.raft.types import HardState, Role, SoftState, Unreachable
 from tercet.core.rpc_errors import RpcError
 from tercet.core.trace import Header
-from tercet.core.wal import Identity as WalIdentity
+from tercet.core.wire.peer import Refusal
 from tercet.core.wire.proto import internal_pb2 as internal
 
-from .bootstrap import check_bootstrap
+from .adopt import adopt_etcd_directory
+from .bootstrap import Start, plan_start
 from .channel import Identity
-from .config import MemberConfig, cluster_id, member_id
+from .compactor import Compactor
+from .config import MemberConfig
+from .corruption import CorruptionCheck
+from .dial import Dialer
+from .discovery import discover
+from .keeper import Keeper, KeeperLimits, match_log
+from .listeners import Listeners, with_own_certificates
 from .metrics import Metrics
 from .node import Limits, Node
 from .peer_metrics import peer_samples
 from .peer_server import PeerServer
-from .peers import Peers, split_url
+from .peers import Peers
 from .server.front import Front, front_limits
-from .server.http import make_http1_handler, make_metrics_handler
+from .server.http import Http1Handler, make_http1_handler, make_metrics_handler
 from .server.services import Services, build_methods
+from .snapshots import SnapshotDriver
 from .storage import Storage
+from .tls_context import peer_client_tls
 from .tracing import Tracer
 from .world import Connection, Listener, World
 
@@ -46,6 +59,9 @@ __all__ = ["Running", "run_member"]
 DRAIN_SECONDS: Final = 0.5
 PUBLISH_RETRY_SECONDS: Final = 0.5
 VERSION_POLL_SECONDS: Final = 0.1
+REMOVED_STOP_SECONDS: Final = 1.0  # from a member's removal to its end: others may still need its answers
+HAND_OVER_SECONDS: Final = 1.0  # a stopping leader waits so long for another one
+HAND_OVER_POLL_SECONDS: Final = 0.01
 SCRAPERS_MAX: Final = 64  # connections to one address for metrics
 
 
@@ -64,6 +80,8 @@ async def run_member(
 ) -> None:
     """Run one member until cancelled; started once it takes requests, which may be before there is a leader.
 
+    Returns by itself when the member has been removed from its cluster.
+
     Raises:
         OSError: An address cannot be listened on.
         Rejected: The data directory is in use, belongs to somebody else, or was lost (``net.bootstrap``).
@@ -81,54 +99,44 @@ async def run_member(
 
 async def _run(world: World, config: MemberConfig, task_status: trio.TaskStatus[Running]) -> None:
     with ExitStack() as resources:
-        listeners = _Listeners(world)
+        listeners = Listeners(world)
         resources.callback(world.probe.log, "info", "closed etcd server", name=config.name)
         resources.callback(listeners.close)
-        await check_bootstrap(world, config)  # before others can connect, or all would wait for each other
+        config = await discover(world, with_own_certificates(world, config))
+        await adopt_etcd_directory(world, config.data_dir)
+        start = await plan_start(world, config)  # before others can connect, or all would wait for each other
         await listeners.open(config)
-        member = await _Member.open(world, config, resources)
+        member = await _Member.open(world, config, start, resources)
         await member.run(listeners, task_status)
-
-
-class _Listeners:
-    """The bound ports of a member."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.client: list[Listener] = []
-        self.peer: list[Listener] = []
-        self.metrics: list[Listener] = []
-
-    async def open(self, config: MemberConfig) -> None:
-        for urls, listeners in (
-            (config.listen_peer_urls, self.peer),
-            (config.listen_client_urls, self.client),
-            (config.listen_metrics_urls, self.metrics),
-        ):
-            for address in dict.fromkeys(split_url(url) for url in urls):
-                listeners.append(await self._world.net.listen(*address))
-
-    def close(self) -> None:
-        for listener in (*self.client, *self.peer, *self.metrics):
-            listener.close()
 
 
 class _Member:
     """The parts of a member, made but not yet running."""
 
     def __init__(
-        self, world: World, config: MemberConfig, node: Node, peers: Peers, identity: Identity
+        self, world: World, config: MemberConfig, node: Node, peers: Peers, identity: Identity, start: Start,
+        keeper: Keeper,
     ) -> None:
+        self._keeper = keeper
+        self._compactor = Compactor(
+            world, node, config.auto_compaction_mode, config.auto_compaction_retention
+        )
+        self._corruption = CorruptionCheck(world, node, config.corrupt_check_time)
+        self._hints = start.peer_urls  # whom to dial until the log tells
         self._world = world
         self._config = config
         self.node = node
         self._peers = peers
         self._services: Services = build_methods(node, world, config)
+        self._client_http = make_http1_handler(node, config, self._services)
         self._front = Front(
             world,
             self._services,
-            make_http1_handler(node, config, self._services),
+            None if config.listen_client_http_urls else self._client_http,
             limits=front_limits(config),
+        )
+        node.snapshots = self._snapshots = SnapshotDriver(
+            world, identity.member_id, node.happen, peers, keeper
         )
         peer_http = make_http1_handler(node, config, None)
 
@@ -138,74 +146,88 @@ class _Member:
         self._peer_server = PeerServer(
             world,
             identity,
-            peers=frozenset(peers.peers),
+            admit=self._admit,
             deliver=node.deliver,
             answer=node.answer_call,
             http_handler=serve_peer_http,
+            snapshot_handler=self._snapshots.serve,
         )
         self._metrics_http = make_metrics_handler(node, config)
         metrics = getattr(world.probe, "metrics", None)
         if isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
             metrics.add_source(lambda: peer_samples(peers, self._peer_server))
+        node.database_size = lambda: (keeper.backend.size(), keeper.backend.size_in_use())
         node.flush = self._front.flusher.flush
         node.on_soft_state.append(self._log_soft_state)
+        node.on_members.append(self._follow_members)
+        peers.on_removed = node.removed.set
+        peers.on_lost = lambda member_id: node.happen(Unreachable(member_id))
         self._failed = False
 
     @classmethod
-    async def open(cls, world: World, config: MemberConfig, resources: ExitStack) -> _Member:
+    async def open(
+        cls, world: World, config: MemberConfig, start: Start, resources: ExitStack
+    ) -> _Member:
         """Recover the log and build everything on it; ``resources`` closes what was opened."""
-        roster = config.members()
-        own_id = member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
-        ids = tuple(row[0] for row in roster)
-        if own_id not in ids:
-            raise ValueError(
-                f'couldn\'t find local name "{config.name}" in the initial cluster configuration, '
-                f"or its peer URLs differ from {','.join(config.initial_advertise_peer_urls)}"
-            )
-        identity = Identity(cluster_id(ids), own_id)
+        identity = Identity(start.identity.cluster_id, start.identity.member_id)
         storage, recovered = await Storage.open(
-            world,
-            config.data_dir,
-            WalIdentity(identity.cluster_id, own_id),
-            segment_bytes=config.wal_segment_bytes,
+            world, config.data_dir, start.identity, segment_bytes=config.wal_segment_bytes
         )
         resources.callback(storage.close)
+        hard_state, entries = recovered.hard_state, recovered.entries
+        if start.entries and not entries and hard_state == HardState():
+            hard_state, entries = HardState(start.entries[-1].term, 0, len(start.entries)), start.entries
+            await storage.append(hard_state, entries)
+        keeper = Keeper(world, config.data_dir, storage, _keeper_limits(config))
+        resources.callback(keeper.close)
+        found = msgspec.structs.replace(recovered, hard_state=hard_state, entries=entries)
+        hard_state, entries, base_term = await match_log(storage, found, keeper.meta)
+        if config.force_new_cluster and not recovered.fresh:
+            applied = keeper.meta.configuration if keeper.meta.index else None
+            hard_state, added = stand_alone(identity.member_id, hard_state, entries, applied)
+            await storage.append(hard_state, added)
+            entries += added
+            world.probe.log("warn", "forced a new cluster of this member alone", removed=len(added))
         world.probe.log(
             "info",
             "recovered the log",
-            entries=len(recovered.entries),
-            term=recovered.hard_state.current_term,
+            entries=len(entries),
+            term=hard_state.current_term,
             fresh=recovered.fresh,
         )
         if config.trace_file:
-            names = tuple((row[0], row[1]) for row in roster)
-            tracer = Tracer(world, config.trace_file, Header(program="tercet", members=names))
+            tracer = Tracer(world, config.trace_file, Header(program="tercet", members=start.names))
             resources.callback(tracer.close)
             world = tracer.world
         settings = raft.Config(
-            node_id=own_id,
-            voters=ids,
+            node_id=identity.member_id,
+            voters=first_voters(entries),
             election_ticks=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
             pre_vote=config.pre_vote,
             seed=config.seed,
         )
-        peers = Peers(world, identity, {row[0]: row[2] for row in roster})
+        dialer = Dialer(world, peer_client_tls(config.peer_tls))
+        peers = Peers(world, identity, start.peer_urls, config.initial_advertise_peer_urls, dialer)
         node = Node(
             world,
-            member_id=own_id,
+            member_id=identity.member_id,
             cluster_id=identity.cluster_id,
-            roster=roster,
-            state=raft.restart(settings, recovered.hard_state, recovered.entries),
-            machine=Machine(),
+            state=raft.restart(
+                settings, hard_state, entries, keeper.meta.index,
+                keeper.meta.configuration if keeper.meta.index else None, base_term=base_term,
+            ),
+            machine=keeper.machine,
             storage=storage,
             outbox=peers,
             limits=_limits(config),
             tick_seconds=config.heartbeat_interval_ms / 1000,
             incarnation=_next_incarnation(world, config.data_dir),
         )
-        return cls(world, config, node, peers, identity)
+        keeper.attach(node)
+        node.keeper = keeper
+        return cls(world, config, node, peers, identity, start, keeper)
 
-    async def run(self, listeners: _Listeners, task_status: trio.TaskStatus[Running]) -> None:
+    async def run(self, listeners: Listeners, task_status: trio.TaskStatus[Running]) -> None:
         """Run until cancelled, then stop in order; or until something fails."""
         async with trio.open_nursery() as nursery:
             stop = await nursery.start(self._everything, listeners)
@@ -218,21 +240,55 @@ class _Member:
                 )
             )
             try:
-                await trio.sleep_forever()
+                await self.node.removed.wait()
+                await self._leave_the_cluster()
             finally:
                 if not self._failed:
                     with trio.CancelScope(shield=True):
                         await self._stop_in_order(listeners)
                 stop()
 
+    async def _leave_the_cluster(self) -> None:
+        """This member was removed: it says so, and stops a moment later."""
+        log = self._world.probe.log
+        log("warn", "server error", error="the member has been permanently removed from the cluster")
+        log("warn", "data-dir used by this member must be removed", data_dir=self._config.data_dir)
+        await self._world.clock.sleep(REMOVED_STOP_SECONDS)
+
+    # Who the others are.
+
+    def _admit(self, sender: int, urls: tuple[str, ...]) -> Refusal | None:
+        """Whether a member may speak to us: None, or why not. Runs when it dials."""
+        if sender in self.node.machine.members.removed:
+            return Refusal(f"member {sender:x} has been removed from the cluster", removed=True)
+        if sender in self._peers.peers or (urls and self._peers.meet(sender, urls)):
+            return None
+        return Refusal(f"member {sender:x} is not part of this cluster")
+
+    def _follow_members(self) -> None:
+        """The members have changed: dial those that there are, and let go of the others."""
+        members = self.node.machine.members
+        if members.get(self.node.member_id) is not None:
+            self._hints = {}  # the log knows of us, and so of all that were there when we were added
+        urls = {member: found for member, found in self._hints.items() if member not in members.removed}
+        urls.update((member.id, member.peer_urls) for member in members.all())
+        for gone in self._peers.peers:
+            if gone not in urls and gone in members.removed:
+                self._peer_server.let_go(gone)
+        self._peers.follow(urls, members.removed)
+
     async def _everything(
-        self, listeners: _Listeners, *, task_status: trio.TaskStatus[Callable[[], None]]
+        self, listeners: Listeners, *, task_status: trio.TaskStatus[Callable[[], None]]
     ) -> None:
         """Run all tasks, out of reach of the member's cancellation until ``stop`` is called."""
         try:
             with trio.CancelScope(shield=True) as scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.node.run)
+                    nursery.start_soon(self._keeper.run)
+                    nursery.start_soon(self._compactor.run)
+                    nursery.start_soon(self._corruption.run)
+                    nursery.start_soon(self._snapshots.run)
                     nursery.start_soon(self._peers.run)
                     nursery.start_soon(self._front.run)
                     nursery.start_soon(self._services.run)
@@ -241,7 +297,11 @@ class _Member:
                     for listener in listeners.peer:
                         nursery.start_soon(self._accept_peers, listener)
                     for listener in listeners.metrics:
-                        nursery.start_soon(self._accept_scrapes, listener)
+                        nursery.start_soon(self._accept_http, listener, self._metrics_http)
+                    for listener in listeners.http:
+                        nursery.start_soon(self._accept_http, listener, self._client_http)
+                    if self._config.initial_corrupt_check:
+                        await self._corruption.check_at_start()
                     for listener in listeners.client:
                         nursery.start_soon(self._front.serve_listener, listener)
                         self._world.probe.log(
@@ -252,31 +312,48 @@ class _Member:
             self._failed = True
             raise
 
-    async def _stop_in_order(self, listeners: _Listeners) -> None:
+    async def _stop_in_order(self, listeners: Listeners) -> None:
         self._world.probe.log("info", "stopping", name=self._config.name)
-        for listener in listeners.client:
+        await self._hand_over()
+        for listener in (*listeners.client, *listeners.http):
             listener.close()
         self._services.shut()
         await self._front.drain(DRAIN_SECONDS)
+
+    async def _hand_over(self) -> None:
+        """A leader that stops makes another voter leader first, if there is one that can be."""
+        node, clock = self.node, self._world.clock
+        others = [member for member in node.machine.members.voters() if member.id != node.member_id]
+        if not node.is_leader or not others or node.removed.is_set():
+            return
+        node.transfer_leadership(0)
+        with clock.timeout(HAND_OVER_SECONDS):
+            while node.leader_id in (0, node.member_id):
+                await clock.sleep(HAND_OVER_POLL_SECONDS)
 
     async def _accept_peers(self, listener: Listener) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 nursery.start_soon(self._peer_server.serve, await listener.accept())
 
-    async def _accept_scrapes(self, listener: Listener) -> None:
-        """Serve metrics and health on an address of their own."""
+    async def _accept_http(self, listener: Listener, handler: Http1Handler) -> None:
+        """Serve HTTP on an address of its own: for metrics, or for clients when gRPC has the other one."""
+        scrapes = handler is self._metrics_http
+        connections_max = SCRAPERS_MAX if scrapes else self._front.limits.max_connections
         async with trio.open_nursery() as nursery:
             while True:
-                connection = await listener.accept()
-                if len(nursery.child_tasks) >= SCRAPERS_MAX:
+                try:
+                    connection = await listener.accept()
+                except trio.ClosedResourceError:
+                    return
+                if len(nursery.child_tasks) >= connections_max:
                     connection.close()
                 else:
-                    nursery.start_soon(self._serve_scrape, connection)
+                    nursery.start_soon(self._serve_http, connection, handler)
 
-    async def _serve_scrape(self, connection: Connection) -> None:
+    async def _serve_http(self, connection: Connection, handler: Http1Handler) -> None:
         try:
-            await self._metrics_http(self._world, connection, b"")
+            await handler(self._world, connection, b"")
         finally:
             connection.close()
 
@@ -327,6 +404,16 @@ class _Member:
             leader=f"{soft_state.leader_id:x}",
             term=soft_state.current_term,
         )
+
+
+def _keeper_limits(config: MemberConfig) -> KeeperLimits:
+    return KeeperLimits(
+        snapshot_count=config.snapshot_count,
+        catchup_entries=config.snapshot_catchup_entries,
+        resident_bytes=config.resident_value_bytes,
+        scrub_records=config.compaction_batch_limit,
+        scrub_seconds=config.compaction_sleep_interval,
+    )
 
 
 def _limits(config: MemberConfig) -> Limits:

@@ -1,7 +1,9 @@
 """The metrics that are known by name: etcd's names, so that etcd's dashboards and alerts work here.
 
 A counter only grows, a gauge is a present value (etcd publishes some totals as gauges; so do we), a
-histogram counts samples by bucket. Help texts are our own.
+histogram counts samples by bucket. Help texts are our own. Those that etcd shows from its start on, with
+zeros, are shown so here (``ALWAYS``): a dashboard must tell "nothing happened" from "not measured". What
+etcd tells of Go and of its API 2 has no counterpart.
 """
 
 from __future__ import annotations
@@ -11,11 +13,18 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["DEFINITIONS", "SECONDS", "Definition"]
+__all__ = ["ALWAYS", "DEFINITIONS", "SECONDS", "Definition"]
 
 #: 1 ms doubling to 8 s: the buckets of etcd's disk histograms.
 SECONDS = tuple(0.001 * 2**power for power in range(14))
 _ROUND_TRIP = tuple(0.0001 * 2**power for power in range(16))
+_HASH_SECONDS = tuple(0.01 * 2**power for power in range(15))
+_SNAPSHOT_SECONDS = tuple(0.01 * 2**power for power in range(17))
+_DEFRAG_SECONDS = tuple(0.1 * 2**power for power in range(13))
+_SAVE_SECONDS = tuple(0.1 * 2**power for power in range(10))
+_TTL_SECONDS = tuple(float(2**power) for power in range(24))
+_PAUSE_MS = tuple(float(2**power) for power in range(13))
+_COMPACTION_MS = tuple(100.0 * 2**power for power in range(14))
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -53,9 +62,42 @@ DEFINITIONS: Mapping[str, Definition] = {
     "etcd_server_slow_read_indexes_total": _counter("Read rounds that were not confirmed in time."),
     "etcd_server_read_indexes_failed_total": _counter("Read rounds that failed."),
     "etcd_server_heartbeat_send_failures_total": _counter("Heartbeats the leader could not send in time."),
-    # Counters to etcd, too, but the text format's writer would add "_total" to their names.
-    "etcd_server_health_success": _gauge("Health checks that went well."),
-    "etcd_server_health_failures": _gauge("Health checks that failed."),
+    "etcd_server_health_success": _counter("Health checks that went well."),
+    "etcd_server_health_failures": _counter("Health checks that failed."),
+    "etcd_server_learner_promote_successes": _counter("Learners promoted while this member led."),
+    "etcd_server_learner_promote_failures": _counter("Learners that were not promoted, by reason."),
+    "etcd_network_snapshot_send_success": _counter("Snapshots sent, by receiver."),
+    "etcd_network_snapshot_send_failures": _counter("Snapshots that could not be sent, by receiver."),
+    "etcd_network_snapshot_send_total_duration_seconds": _histogram(
+        "Time of sending a snapshot, by receiver.", _SAVE_SECONDS
+    ),
+    "etcd_network_snapshot_receive_success": _counter("Snapshots received, by sender."),
+    "etcd_network_snapshot_receive_failures": _counter("Snapshots cut off while received, by sender."),
+    "etcd_network_active_peers": _gauge("1 for each member that is connected, by member."),
+    "etcd_server_snapshot_apply_in_progress_total": _gauge("1 while a snapshot is taken over, 0 otherwise."),
+    "etcd_disk_backend_defrag_duration_seconds": _histogram("Time of a defragmentation.", _DEFRAG_SECONDS),
+    "etcd_disk_backend_snapshot_duration_seconds": _histogram("Time of a snapshot.", _SNAPSHOT_SECONDS),
+    "etcd_disk_defrag_inflight": _gauge("1 while the backend is defragmented, 0 otherwise."),
+    "etcd_mvcc_db_open_read_transactions": _gauge("Open read transactions of the backend."),
+    "etcd_mvcc_hash_duration_seconds": _histogram("Time to hash the whole store.", _HASH_SECONDS),
+    "etcd_mvcc_hash_rev_duration_seconds": _histogram("Time to hash up to a revision.", _HASH_SECONDS),
+    "etcd_snap_db_fsync_duration_seconds": _histogram("Time to make a snapshot durable."),
+    "etcd_snap_db_save_total_duration_seconds": _histogram("Time to save a snapshot.", _SAVE_SECONDS),
+    "etcd_snap_fsync_duration_seconds": _histogram("Time to make a snapshot's head durable."),
+    "etcd_debugging_auth_revision": _gauge("The revision of users, roles and their rights."),
+    "etcd_debugging_lease_ttl_total": _histogram("Leases granted, by their TTL in seconds.", _TTL_SECONDS),
+    "etcd_debugging_mvcc_db_compaction_keys_total": _counter("Revisions removed by compactions."),
+    "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds": _histogram(
+        "Longest stall of one step of a compaction.", _PAUSE_MS
+    ),
+    "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds": _histogram(
+        "Time of a whole compaction.", _COMPACTION_MS
+    ),
+    "etcd_debugging_mvcc_pending_events_total": _gauge("Watch events that wait to be sent."),
+    "etcd_debugging_mvcc_total_put_size_in_bytes": _gauge("Bytes of all keys and values ever put here."),
+    "etcd_debugging_server_lease_expired_total": _counter("Leases that expired while this member led."),
+    "os_fd_limit": _gauge("How many files this process may have open."),
+    "os_fd_used": _gauge("How many files this process has open."),
     "etcd_server_client_requests_total": _counter("Requests of clients by type and API version."),
     "etcd_disk_wal_fsync_duration_seconds": _histogram("Time to make one WAL record durable."),
     "etcd_disk_wal_write_bytes_total": _gauge("Bytes of records written to the WAL."),
@@ -97,3 +139,11 @@ DEFINITIONS: Mapping[str, Definition] = {
     "tercet_peer_messages_dropped_total": _counter("Messages dropped because the node was behind."),
     "process_start_time_seconds": _gauge("When the process began, in Unix seconds."),
 }
+
+#: Shown with zeros before anything has happened: those without labels whose absence would puzzle.
+ALWAYS: frozenset[str] = frozenset(
+    name
+    for name in DEFINITIONS
+    if name.startswith(("etcd_server_", "etcd_disk_", "etcd_mvcc_", "etcd_snap_", "etcd_debugging_"))
+    and name not in ("etcd_server_id", "etcd_server_version", "etcd_server_client_requests_total")
+)

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .metric_names import DEFINITIONS, SECONDS
+from .metric_names import ALWAYS, DEFINITIONS, SECONDS
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Sample", "Source"]
 
@@ -110,8 +110,17 @@ class Metrics(Collector):
         return 0.0
 
     def render(self) -> bytes:
-        """All metrics in the prometheus text format (``CONTENT_TYPE``)."""
-        return generate_latest(self.registry)
+        """All metrics in the prometheus text format (``CONTENT_TYPE``).
+
+        The library's writer adds "_total" to every counter's name; those that etcd named otherwise go through
+        it as gauges, and get their kind back here.
+        """
+        text = generate_latest(self.registry)
+        for name, known in DEFINITIONS.items():
+            if known.kind == "counter" and not name.endswith("_total"):
+                line = f"# TYPE {name} "
+                text = text.replace(f"{line}gauge\n".encode(), f"{line}counter\n".encode())
+        return text
 
     def collect(self) -> Iterator[Metric]:
         """Give every metric as prometheus_client's families, sorted by name."""
@@ -120,9 +129,16 @@ class Metrics(Collector):
         for source in self._sources:
             for sample in source():
                 simple.setdefault(sample.metric, {})[sample.labels] = sample.value
-        for name in sorted({**simple, **self._histograms}):
-            if name in self._histograms:
-                yield self._histogram_family(name)
+        histograms = dict(self._histograms)
+        for name in sorted(ALWAYS):
+            known = DEFINITIONS[name]
+            if known.kind == "histogram":
+                histograms.setdefault(name, {(): _Histogram(known.buckets)})
+            else:
+                simple.setdefault(name, {(): 0.0})
+        for name in sorted({**simple, **histograms}):
+            if name in histograms:
+                yield _histogram_family(name, histograms[name])
             else:
                 yield self._simple_family(name, simple[name])
 
@@ -132,7 +148,7 @@ class Metrics(Collector):
         kind = known.kind if known else ("counter" if name in self._counters else "gauge")
         label_names = _label_names(series)
         family: CounterMetricFamily | GaugeMetricFamily
-        if kind == "counter":
+        if kind == "counter" and (known is None or name.endswith("_total")):
             family = CounterMetricFamily(name, text, labels=label_names)
         else:
             family = GaugeMetricFamily(name, text, labels=label_names)
@@ -141,16 +157,16 @@ class Metrics(Collector):
             family.add_metric([found.get(label, "") for label in label_names], series[labels])
         return family
 
-    def _histogram_family(self, name: str) -> Metric:
-        series = self._histograms[name]
-        known = DEFINITIONS.get(name)
-        label_names = _label_names(series)
-        family = HistogramMetricFamily(name, known.help if known else name, labels=label_names)
-        for labels in sorted(series):
-            found = dict(labels)
-            values = [found.get(label, "") for label in label_names]
-            family.add_metric(values, series[labels].cumulative(), series[labels].total)
-        return family
+
+def _histogram_family(name: str, series: Mapping[Labels, _Histogram]) -> Metric:
+    known = DEFINITIONS.get(name)
+    label_names = _label_names(series)
+    family = HistogramMetricFamily(name, known.help if known else name, labels=label_names)
+    for labels in sorted(series):
+        found = dict(labels)
+        values = [found.get(label, "") for label in label_names]
+        family.add_metric(values, series[labels].cumulative(), series[labels].total)
+    return family
 
 
 def _label_names(series: Mapping[Labels, object]) -> list[str]:

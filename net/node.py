@@ -7,21 +7,25 @@ a task per request would cost more than the request; the callbacks run in the no
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import trio
 
 from tercet.core import raft, rpc_errors
-from tercet.core.machine import Alarm, Machine, MemberAttributes
-from tercet.core.raft.types import Role
+from tercet.core.machine import Alarm, Machine
+from tercet.core.members import MemberCommand, MemberView, conf_change
+from tercet.core.raft.types import Role, TransferLeader
 from tercet.core.rpc_errors import RpcError
 
 from .apply import Done, Subscriber
-from .loop import COMMAND_HEADER, CoreLoop, Limits, Outbox
+from .loop import CoreLoop, Limits
+from .loop_ports import COMMAND_HEADER, Outbox
 from .persist import LogStorage
 from .reads import Done as ReadDone
 from .world import World
+
+if TYPE_CHECKING:
+    from .keeper import Keeper
 
 __all__ = ["CALL_SECONDS", "Limits", "MemberView", "Node"]
 
@@ -29,21 +33,12 @@ __all__ = ["CALL_SECONDS", "Limits", "MemberView", "Node"]
 CALL_SECONDS: Final = 5.0
 
 
-class MemberView(msgspec.Struct, frozen=True):
-    """A member as others see it."""
-
-    id: int
-    name: str  # "": not published yet
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...]
-    is_learner: bool = False
+def _nothing_on_disk() -> tuple[int, int]:
+    return 0, 0
 
 
 class Node(CoreLoop):
-    """One member's core with its drivers. All methods are called from Trio tasks of one run, never threads.
-
-    ``roster`` lists the cluster's members as (id, name, peer URLs).
-    """
+    """One member's core with its drivers. Methods are called from Trio tasks of one run, never threads."""
 
     def __init__(
         self,
@@ -51,7 +46,6 @@ class Node(CoreLoop):
         *,
         member_id: int,
         cluster_id: int,
-        roster: tuple[tuple[int, str, tuple[str, ...]], ...],
         state: raft.RaftState,
         machine: Machine,
         storage: LogStorage,
@@ -70,12 +64,14 @@ class Node(CoreLoop):
             limits=limits,
             tick_seconds=tick_seconds,
             incarnation=incarnation,
-            sole_voter=len(roster) == 1,
         )
         self.cluster_id = cluster_id
+        #: Bytes of the database on the disk, and how many of them are in use; set by who builds the member.
+        self.database_size: Callable[[], tuple[int, int]] = _nothing_on_disk
+        #: Who keeps the applied state on disk; None: nobody.
+        self.keeper: Keeper | None = None
         #: What other members may call here (``call_leader``), by method.
         self.calls: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
-        self._roster = roster
 
     @property
     def applied_index(self) -> int:
@@ -108,13 +104,8 @@ class Node(CoreLoop):
         return self.machine.alarms
 
     def members(self) -> tuple[MemberView, ...]:
-        """The cluster's members, by id; name and client URLs are empty until a member has published them."""
-        attributes = self.machine.attributes
-        nothing = MemberAttributes("", ())
-        return tuple(
-            MemberView(i, attributes.get(i, nothing).name, urls, attributes.get(i, nothing).client_urls)
-            for i, _, urls in self._roster
-        )
+        """The cluster's members as this member knows them, by id."""
+        return self.machine.members.all()
 
     def propose(self, kind: int, payload: bytes, done: Done, deadline: float | None = None) -> None:
         """Replicate a command; ``done`` is called exactly once, with its outcome or with an error.
@@ -144,12 +135,43 @@ class Node(CoreLoop):
         """Why a proposal of ``size`` bytes is not taken."""
         if size > self.limits.max_request_bytes:
             return rpc_errors.REQUEST_TOO_LARGE
-        return rpc_errors.STOPPED if self._stopped else rpc_errors.TOO_MANY_REQUESTS
+        if self._stopped:
+            return rpc_errors.STOPPED
+        return rpc_errors.NOT_SUPPORTED_FOR_LEARNER if self.is_learner else rpc_errors.TOO_MANY_REQUESTS
+
+    def propose_change(
+        self, command: MemberCommand, payload: bytes, done: Done, deadline: float | None = None
+    ) -> None:
+        """Replicate a change of who is a member (ADD, REMOVE, PROMOTE); otherwise as ``propose``.
+
+        One change is under way at a time in a cluster; the others wait for it, until their deadline.
+        """
+        size = len(payload)
+        if size > self._room:
+            done(self._refusal(size))
+            return
+        header = self._register(command, size, done, deadline)
+        self._conf_changes.append(conf_change(command, payload, header))
+        if self._parked is not None:
+            self._wake()
+
+    def _register(self, kind: int, size: int, done: Done, deadline: float | None) -> bytes:
+        """Remember who waits for a proposal; the header that its entry will carry."""
+        self._sequence = sequence = self._sequence + 1
+        if deadline is None or deadline > self._latest:
+            deadline = self._latest
+        self._applier.waiters[sequence] = (done, deadline, size)
+        self._applier.waiting_bytes += size
+        return COMMAND_HEADER.pack(kind, self.member_id, sequence)
+
+    def transfer_leadership(self, target: int) -> None:
+        """Ask to hand leadership to ``target``, 0: to whoever holds most of the log. It may not happen."""
+        self.happen(TransferLeader(target))
 
     def read_index(self, done: ReadDone, deadline: float | None = None) -> None:
         """Call ``done(None)`` once ``machine`` holds everything committed before this call, else an error."""
-        if self._stopped:
-            done(rpc_errors.STOPPED)
+        if self._stopped or self.is_learner:
+            done(rpc_errors.STOPPED if self._stopped else rpc_errors.NOT_SUPPORTED_FOR_LEARNER)
             return
         if deadline is None or deadline > self._latest:
             deadline = self._latest
@@ -158,7 +180,11 @@ class Node(CoreLoop):
             self._wake()
 
     async def propose_and_wait(self, kind: int, payload: bytes) -> Any:
-        """Replicate a command; its outcome. Raises ``RpcError``, also the one of the outcome itself."""
+        """Replicate a command of the member's own; its outcome. A learner may do so, too.
+
+        Raises:
+            RpcError: what ``propose`` would answer, or the error of the outcome itself.
+        """
         finished = trio.Event()
         box: list[Any] = []
 
@@ -166,7 +192,11 @@ class Node(CoreLoop):
             box.append(outcome)
             finished.set()
 
-        self.propose(kind, payload, done)
+        if self._stopped:
+            raise rpc_errors.STOPPED.with_traceback(None)
+        self._proposals.append(self._register(kind, len(payload), done, None) + payload)
+        if self._parked is not None:
+            self._wake()
         await finished.wait()
         outcome = box[0]
         error = outcome if isinstance(outcome, RpcError) else outcome.error
@@ -182,6 +212,39 @@ class Node(CoreLoop):
             self._applier.subscribers = [s for s in self._applier.subscribers if s is not subscriber]
 
         return unsubscribe
+
+    def match_index(self, member_id: int) -> int | None:
+        """The last log index that a member is known to hold; None unless we lead and replicate to it."""
+        leadership = self._state.leadership
+        if leadership is None:
+            return None
+        for progress in leadership.progress:
+            if progress.node_id == member_id:
+                return progress.match_index
+        return None
+
+    def connected_since(self, member_id: int) -> float | None:
+        """Monotonic seconds since when there has been a connection to a member; None: there is none."""
+        return self._outbox.connected_since(member_id)
+
+    async def call_member(self, member_id: int, method: str, payload: bytes, timeout: float) -> bytes:
+        """Have another member answer ``method`` within ``timeout`` seconds; raises ``RpcError``."""
+        return await self._outbox.call(member_id, method, payload, timeout)
+
+    async def wait_read_point(self) -> None:
+        """Wait until ``machine`` holds everything committed before this call; raises ``RpcError``."""
+        finished = trio.Event()
+        errors: list[RpcError] = []
+
+        def done(error: RpcError | None) -> None:
+            if error is not None:
+                errors.append(error)
+            finished.set()
+
+        self.read_index(done)
+        await finished.wait()
+        if errors:
+            raise errors[0].with_traceback(None)
 
     async def call_leader(self, method: str, payload: bytes) -> bytes:
         """Have the leader answer ``method``, itself when this member leads; raises ``RpcError``."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 import trio
 from google.protobuf.message import DecodeError
 
 from tercet.core import rpc_errors
-from tercet.core.raft.types import AppendRequest, Message, ProposeRequest
+from tercet.core.raft.types import AppendRequest, Message, ProposeRequest, SnapshotRequest, decode_conf_change
 from tercet.core.rpc_errors import RpcError, RpcRejected
 from tercet.core.wire.peer import (
     FORMAT_VERSION,
@@ -37,7 +38,7 @@ from tercet.core.wire.peer import (
 )
 
 from .channel import PENDING_BYTES_MAX, Channel, Identity, read_frames, until_error
-from .loop import COMMAND_HEADER
+from .loop_ports import COMMAND_HEADER
 from .world import Connection, World
 
 __all__ = ["PeerServer"]
@@ -50,6 +51,10 @@ SILENCE_SECONDS: Final = 10.0  # heard nothing for so long: close
 #: Serves an HTTP request on the peer port; the bytes already read come with it.
 HttpHandler = Callable[[Connection, bytes], Awaitable[None]]
 CallHandler = Callable[[str, bytes], Awaitable[bytes]]
+#: Whether a sender with these URLs may speak to us: None, or why not.
+Admission = Callable[[int, "tuple[str, ...]"], "Refusal | None"]
+#: Serves a connection on which a member sends us a snapshot; raises ``PeerProtocolError``.
+SnapshotHandler = Callable[[int, Connection, FrameDecoder], Awaitable[None]]
 
 
 class PeerServer:
@@ -60,14 +65,16 @@ class PeerServer:
         world: World,
         identity: Identity,
         *,
-        peers: frozenset[int],
+        admit: Admission,
         deliver: Callable[[tuple[Message, ...]], None],
         answer: CallHandler,
         http_handler: HttpHandler | None = None,
+        snapshot_handler: SnapshotHandler | None = None,
     ) -> None:
         self._world = world
         self._identity = identity
-        self._peers = peers
+        self._may = admit
+        self._snapshot_handler = snapshot_handler
         self._deliver = deliver
         self._answer = answer
         self._http_handler = http_handler
@@ -117,31 +124,44 @@ class PeerServer:
             return
         if not frames:
             return
-        sender = await self._admit(connection, frames)
-        if sender:
-            await self._accepted_peer(sender, connection, decoder)
+        hello = await self._admit(connection, frames)
+        if hello is None:
+            return
+        if not hello.snapshot:
+            await self._accepted_peer(hello.sender, connection, decoder)
+        elif self._snapshot_handler is not None:
+            decoder.bytes_max = FRAME_BYTES_MAX
+            await self._snapshot_handler(hello.sender, connection, decoder)
 
-    async def _admit(self, connection: Connection, frames: list[Frame]) -> int:
-        """Check a hello; the sender's member id, or 0 after a refusal."""
+    def let_go(self, member_id: int) -> None:
+        """Close what a member has opened: it is none any more. When it dials again it is told."""
+        connection = self._accepted.pop(member_id, None)
+        if connection is not None:
+            connection.close()
+
+    async def _admit(self, connection: Connection, frames: list[Frame]) -> Hello | None:
+        """Check a hello; None after a refusal."""
         hello = frames[0]
         if not isinstance(hello, Hello) or len(frames) != 1:
             raise PeerProtocolError("expected one hello")
         mine = self._identity
-        reason = ""
+        reason, refusal = "", None
         if hello.format_version != FORMAT_VERSION:
             reason = f"format version {hello.format_version} is not spoken here, only {FORMAT_VERSION}"
         elif hello.cluster_id != mine.cluster_id:
             reason = f"cluster ID mismatch: got {hello.cluster_id:x}, this is {mine.cluster_id:x}"
         elif hello.to != mine.member_id:
             reason = f"member ID mismatch: dialled {hello.to:x}, this is {mine.member_id:x}"
-        elif hello.sender not in self._peers:
-            reason = f"member {hello.sender:x} is not part of this cluster"
+        else:
+            refusal = self._may(hello.sender, hello.peer_urls)
         if reason:
-            self._log("refused a peer", connection, reason)
-            await connection.send_all(encode(Refusal(reason)))
-            return 0
+            refusal = Refusal(reason)
+        if refusal is not None:
+            self._log("refused a peer", connection, refusal.reason)
+            await connection.send_all(encode(refusal))
+            return None
         await connection.send_all(encode(Welcome(mine.member_id)))
-        return hello.sender
+        return hello
 
     async def _accepted_peer(self, sender: int, connection: Connection, decoder: FrameDecoder) -> None:
         decoder.bytes_max = FRAME_BYTES_MAX
@@ -247,14 +267,23 @@ class _Calls:
 def _plausible(message: Message) -> bool:
     """Whether what has the shape of a message could be one: the core and the log must not meet what is not.
 
-    An entry too short to be a command would stop every member that applies it.
+    An entry too short to be a command, or a change that is none, would stop every member that applies it.
     """
     if isinstance(message, AppendRequest):
         entries, before = message.entries, message.prev_log_index
         return not entries or (entries[0].index == before + 1 and entries[-1].index == before + len(entries))
     if isinstance(message, ProposeRequest):
-        return min(map(len, message.entries), default=COMMAND_HEADER.size) >= COMMAND_HEADER.size
-    return True
+        shortest = min(map(len, message.entries), default=COMMAND_HEADER.size)
+        return shortest >= COMMAND_HEADER.size and all(map(_is_change, message.conf_changes))
+    return not isinstance(message, SnapshotRequest)  # those come with their data, on another connection
+
+
+def _is_change(data: bytes) -> bool:
+    try:
+        change = decode_conf_change(data)
+    except msgspec.MsgspecError:
+        return False
+    return not change.context or len(change.context) >= COMMAND_HEADER.size
 
 
 def _refusal(number: int, error: RpcError) -> Answer:

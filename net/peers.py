@@ -4,11 +4,15 @@ Every member dials every other one and sends on the connection it dialled; what 
 (``peer_server``: it answers calls and pings there). Sending never waits: without a connection, or with
 too much waiting on it, messages are dropped, which Raft repairs. A connection on which nothing was heard
 for a while is closed by either end, so that half-open ones do not linger.
+
+Who is dialled follows the cluster's members (``follow``). A member that we have not heard of yet may dial us:
+it was added, and we have not applied that. It is dialled back at the URLs it names (``meet``), or a member
+that lags could never catch up from a leader that is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import trio
@@ -34,9 +38,10 @@ from tercet.core.wire.peer import (
 )
 
 from .channel import PENDING_BYTES_MAX, Channel, Identity, read_frames, until_error
+from .dial import Dialer
 from .world import Connection, World
 
-__all__ = ["Peer", "Peers", "split_url"]
+__all__ = ["Peer", "Peers"]
 
 CONNECT_SECONDS: Final = 5.0
 HELLO_SECONDS: Final = 5.0
@@ -44,15 +49,10 @@ PING_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 3.0  # heard nothing for so long: dial again
 BACKOFF_FIRST: Final = 0.05
 BACKOFF_LAST: Final = 1.0
-
-
-def split_url(url: str) -> tuple[str, int]:
-    """``http://host:port`` as (host, port); the host without IPv6 brackets. ``ValueError`` when it is not."""
-    scheme, found, rest = url.partition("://")
-    host, colon, port = rest.rstrip("/").rpartition(":")
-    if not found or scheme not in ("http", "https") or not colon or not port.isdigit():
-        raise ValueError(f"need http://host:port, got {url!r}")
-    return host.strip("[]"), int(port)
+#: How many that are no members, as far as we know, are dialled back at once.
+STRANGERS_MAX: Final = 16
+#: Bytes of our own URLs in a hello, which is short.
+OWN_URLS_BYTES_MAX: Final = 600
 
 
 class Peer:
@@ -62,16 +62,19 @@ class Peer:
         self.member_id = member_id
         self.urls = urls
         self.channel: Channel | None = None
+        self.connected_since: float | None = None  # monotonic seconds; None: there is no connection now
+        self.scope = trio.CancelScope()  # of the task that dials it
+        self.stranger = False  # not known as a member
         self.heard_at = 0.0
         self.sent_bytes = 0  # of messages, since the start
         self.calls: dict[int, _PendingCall] = {}
         self._attempt = 0
 
-    def next_address(self) -> tuple[str, int]:
-        """The address to try next; the URLs take turns."""
+    def next_url(self) -> str:
+        """The URL to try next; they take turns."""
         url = self.urls[self._attempt % len(self.urls)]
         self._attempt += 1
-        return split_url(url)
+        return url
 
     def fail_calls(self) -> None:
         """The connection is gone: whether the calls on it happened is unknown."""
@@ -94,14 +97,87 @@ class _PendingCall:
         self.finished.set()
 
 
-class Peers:
-    """All peers of one member, as it dials them."""
+def _nobody(member_id: int) -> None:
+    """Stand in for ``on_lost``."""
 
-    def __init__(self, world: World, identity: Identity, peer_urls: Mapping[int, tuple[str, ...]]) -> None:
+
+def _nothing() -> None:
+    """Stand in for ``on_removed``."""
+
+
+class Peers:
+    """All peers of one member, as it dials them.
+
+    Args:
+        peer_urls: whom to dial at first, by id; ourselves left out.
+        own_urls: told to whom we dial.
+        dialer: how to reach a URL; None: without certificates of our own.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        identity: Identity,
+        peer_urls: Mapping[int, tuple[str, ...]],
+        own_urls: tuple[str, ...] = (),
+        dialer: Dialer | None = None,
+    ) -> None:
         self._world = world
+        self._dialer = dialer or Dialer(world)
         self._identity = identity
-        self.peers = {i: Peer(i, urls) for i, urls in sorted(peer_urls.items()) if i != identity.member_id}
+        self._own_urls = own_urls if sum(map(len, own_urls)) <= OWN_URLS_BYTES_MAX else ()
+        self.peers: dict[int, Peer] = {}
+        #: Called with the member's id when the connection to it was lost.
+        self.on_lost: Callable[[int], None] = _nobody
+        #: Called when a peer says that we are no member any more.
+        self.on_removed: Callable[[], None] = _nothing
+        self._nursery: trio.Nursery | None = None
         self._call_number = 0
+        self.follow(peer_urls)
+
+    @property
+    def own_id(self) -> int:
+        """Whose peers these are."""
+        return self._identity.member_id
+
+    # Who is dialled.
+
+    def follow(self, peer_urls: Mapping[int, tuple[str, ...]], removed: Collection[int] = ()) -> None:
+        """Dial these members from now on, at these URLs; let go of who is a member no more.
+
+        Args:
+            removed: who will never be a member again, strangers included.
+        """
+        for member_id, peer in list(self.peers.items()):
+            if member_id not in peer_urls and (not peer.stranger or member_id in removed):
+                del self.peers[member_id]
+                peer.scope.cancel()
+        for member_id, urls in sorted(peer_urls.items()):
+            if member_id == self._identity.member_id:
+                continue
+            known = self.peers.get(member_id)
+            if known is None:
+                self._add(member_id, urls)
+            else:
+                known.urls, known.stranger = urls, False
+
+    def meet(self, member_id: int, urls: tuple[str, ...]) -> bool:
+        """Dial somebody back who says to be a member; False when there are too many of those."""
+        if sum(peer.stranger for peer in self.peers.values()) >= STRANGERS_MAX:
+            return False
+        self._add(member_id, urls).stranger = True
+        return True
+
+    def connected_since(self, member_id: int) -> float | None:
+        """Monotonic seconds since when there has been a connection to that member; None: there is none."""
+        peer = self.peers.get(member_id)
+        return None if peer is None else peer.connected_since
+
+    def _add(self, member_id: int, urls: tuple[str, ...]) -> Peer:
+        peer = self.peers[member_id] = Peer(member_id, urls)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._dial_until_let_go, peer)
+        return peer
 
     # Sending.
 
@@ -152,26 +228,37 @@ class Peers:
         """Keep a connection to every peer, until cancelled."""
         async with trio.open_nursery() as nursery:
             for peer in self.peers.values():
-                nursery.start_soon(self._keep_dialled, peer)
+                nursery.start_soon(self._dial_until_let_go, peer)
+            self._nursery = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def _dial_until_let_go(self, peer: Peer) -> None:
+        with peer.scope:
+            await self._keep_dialled(peer)
 
     async def _keep_dialled(self, peer: Peer) -> None:
         clock = self._world.clock
         chance = self._world.rng.stream("peers")
         backoff = BACKOFF_FIRST
         while True:
-            host, port = peer.next_address()
             reason = "timed out"
             try:
                 connection: Connection | None = None
                 with clock.timeout(CONNECT_SECONDS):
-                    connection = await self._world.net.connect(host, port)
+                    connection = await self._dialer.dial(peer.next_url())
                 if connection is not None:
                     try:
                         await self._dialled(peer, connection)
                     finally:
-                        peer.channel = None
+                        lost, peer.channel = peer.channel is not None, None
+                        peer.connected_since = None
                         connection.close()
                         peer.fail_calls()
+                        if lost:
+                            self.on_lost(peer.member_id)
                     backoff = BACKOFF_FIRST
                     reason = "closed"
             except (OSError, trio.ClosedResourceError) as error:
@@ -187,26 +274,63 @@ class Peers:
         fields = {"error": error} if error else {}
         self._world.probe.log(level, what, peer=f"{peer.member_id:x}", **fields)
 
-    async def _dialled(self, peer: Peer, connection: Connection) -> None:
-        """Speak on a connection we dialled, until it fails or falls silent."""
-        clock = self._world.clock
+    async def _greet(
+        self, peer: Peer, connection: Connection, *, snapshot: bool = False
+    ) -> FrameDecoder | None:
+        """Introduce ourselves on a connection we dialled; None when nobody answers in time."""
         mine = self._identity
-        hello = Hello(FORMAT_VERSION, mine.cluster_id, mine.member_id, peer.member_id)
+        hello = Hello(
+            FORMAT_VERSION, mine.cluster_id, mine.member_id, peer.member_id, self._own_urls, snapshot
+        )
         decoder = FrameDecoder()
-        with clock.timeout(HELLO_SECONDS) as scope:
+        with self._world.clock.timeout(HELLO_SECONDS) as scope:
             await connection.send_all(MAGIC + encode(hello))
             frames = await read_frames(connection, decoder)
         if scope.cancelled_caught or not frames:
-            return
+            return None
         first = frames[0]
         if isinstance(first, Refusal):
+            if first.removed:
+                self.on_removed()
             raise PeerProtocolError(first.reason)
         if not isinstance(first, Welcome) or first.sender != peer.member_id:
             raise PeerProtocolError("expected a welcome of the member that was dialled")
         decoder.bytes_max = FRAME_BYTES_MAX
+        return decoder
+
+    async def open_for_snapshot(self, member_id: int) -> tuple[Connection, FrameDecoder]:
+        """A connection of its own to a member, over which a snapshot can be sent; the caller closes it.
+
+        Raises:
+            OSError: there is no such member, or it cannot be reached or does not answer in time.
+            PeerProtocolError: it refuses us.
+        """
+        peer = self.peers.get(member_id)
+        if peer is None:
+            raise ConnectionAbortedError(f"member {member_id:x} is not known")
+        connection: Connection | None = None
+        with self._world.clock.timeout(CONNECT_SECONDS):
+            connection = await self._dialer.dial(peer.next_url())
+        if connection is None:
+            raise ConnectionAbortedError("timed out")
+        try:
+            decoder = await self._greet(peer, connection, snapshot=True)
+            if decoder is None:
+                raise ConnectionAbortedError("no answer to the hello")
+        except BaseException:
+            connection.close()
+            raise
+        return connection, decoder
+
+    async def _dialled(self, peer: Peer, connection: Connection) -> None:
+        """Speak on a connection we dialled, until it fails or falls silent."""
+        clock = self._world.clock
+        decoder = await self._greet(peer, connection)
+        if decoder is None:
+            return
         channel = Channel(connection, PENDING_BYTES_MAX)
         peer.heard_at = clock.monotonic()
-        peer.channel = channel
+        peer.channel, peer.connected_since = channel, clock.monotonic()
         self._log("info", "established connection to peer", peer)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(until_error, channel.write_rest, nursery.cancel_scope)

@@ -68,6 +68,8 @@ class Persister:
         self._in_flight: Durable | None = None
         self._parked: trio.lowlevel.Task | None = None
         self._sync_seconds = 0.0  # moving average of syncs in place
+        #: While set nothing is written: the log is being replaced. What is owed waits.
+        self.held = False
 
     @property
     def idle(self) -> bool:
@@ -100,7 +102,8 @@ class Persister:
 
     def may_sync_in_place(self) -> bool:
         """A batch waits, none is being written, and the disk has been quick so far."""
-        return self._next is not None and self._in_flight is None and self._sync_seconds < SLOW_SYNC_SECONDS
+        quick = self._in_flight is None and self._sync_seconds < SLOW_SYNC_SECONDS
+        return quick and self._next is not None and not self.held
 
     def sync_in_place(self) -> Durable:
         """Write and sync the next batch now, blocking the loop; ``durable`` is not called for it."""
@@ -114,7 +117,7 @@ class Persister:
 
     def start(self) -> None:
         """Wake the writing task if there is something to write and it sleeps."""
-        if self._next is not None and self._parked is not None:
+        if self._next is not None and self._parked is not None and not self.held:
             task, self._parked = self._parked, None
             trio.lowlevel.reschedule(task)
 
@@ -122,7 +125,7 @@ class Persister:
         """Write batches until cancelled; an error of the disk is raised and must stop the node."""
         while True:
             batch = self._next
-            if batch is None:
+            if batch is None or self.held:
                 await self._park()
                 continue
             self._next, self._in_flight = None, batch

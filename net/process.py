@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import trio
@@ -23,8 +25,9 @@ from tercet.core.errors import Corruption, Rejected
 
 from .config import MemberConfig
 from .flags import FlagError, Startup, UsageError, help_text, parse
+from .log_outputs import open_outputs
 from .member import Running, run_member
-from .metrics import Metrics
+from .metrics import Metrics, Sample
 from .real import real_world
 from .world import World
 
@@ -69,10 +72,25 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
     config = startup.config
     if config.seed == 0:
         config = replace(config, seed=int.from_bytes(os.urandom(7), "big") | 1)
-    world = real_world(config.name, log_level=config.log_level, environment=environment)
+    try:
+        write_log = open_outputs(config.log_outputs)
+    except OSError as problem:
+        sys.stderr.write(f"error verifying flags, {describe(problem)}. See 'tercet --help'.\n")
+        return 1
+    world = real_world(
+        config.name,
+        log_level=config.log_level,
+        log_format=config.log_format,
+        durable=not config.unsafe_no_fsync,
+        write_log=write_log,
+        environment=environment,
+    )
     metrics = getattr(world.probe, "metrics", None)
     if isinstance(metrics, Metrics):
         ProcessCollector(registry=metrics.registry)
+        metrics.add_source(_descriptor_samples)
+    if config.unsafe_no_fsync:
+        world.probe.log("warn", "the log is never synced (--unsafe-no-fsync): a power cut may lose data")
     for warning in startup.warnings:
         world.probe.log("warn", warning)
     try:
@@ -83,6 +101,13 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
         world.probe.log("error", "failed to start or had to stop", error=describe(problem))
         sys.stderr.write(f"tercet: {describe(problem)}\n")
         return 1
+
+
+def _descriptor_samples() -> Iterator[Sample]:
+    """The process's open files, under etcd's names."""
+    yield Sample("os_fd_limit", float(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    with suppress(OSError):  # there is no such folder everywhere
+        yield Sample("os_fd_used", float(len(os.listdir("/proc/self/fd")) - 1))
 
 
 def describe(problem: BaseException) -> str:
@@ -98,9 +123,10 @@ async def _serve(world: World, config: MemberConfig) -> int:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, world, nursery.cancel_scope)
-                running: Running = await nursery.start(partial(run_member, world, config))
+                running: Running = await nursery.start(_run_and_end, world, config, nursery.cancel_scope)
                 _settle_collector()
                 _wake_disk_threads_soon()
+                _tell_supervisor(world.environment.get("NOTIFY_SOCKET", ""))
                 world.probe.log(
                     "info",
                     "serving",
@@ -114,6 +140,18 @@ async def _serve(world: World, config: MemberConfig) -> int:
     return 0
 
 
+async def _run_and_end(
+    world: World,
+    config: MemberConfig,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the member; when it stops by itself, having been removed, the process ends."""
+    await run_member(world, config, task_status=task_status)
+    scope.cancel()
+
+
 async def _stop_on_signal(signals: AsyncIterator[int], world: World, scope: trio.CancelScope) -> None:
     async for number in signals:
         world.probe.log("info", "received signal; shutting down", signal=signal.Signals(number).name)
@@ -121,6 +159,14 @@ async def _stop_on_signal(signals: AsyncIterator[int], world: World, scope: trio
             signal.signal(again, signal.SIG_DFL)  # a second signal does not ask
         scope.cancel()
         return
+
+
+def _tell_supervisor(address: str) -> None:
+    """Tell systemd that requests are taken: ``Type=notify``. "": nobody wants to know."""
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.send(b"READY=1")
 
 
 def _wake_disk_threads_soon() -> None:

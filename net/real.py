@@ -11,22 +11,29 @@ import errno
 import os
 import random
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import trio
 
 from .log import JsonLog
-from .metrics import Metrics
+from .log_outputs import open_outputs
 from .real_disk import RealDisk, RealFile, RealLock
+from .real_dns import lookup_services
 from .world import World
 
+if TYPE_CHECKING:
+    from .metrics import Metrics
+
 __all__ = [
-    "RealClock", "RealConnection", "RealDisk", "RealFile", "RealListener", "RealLock", "RealNetwork",
-    "RealProbe", "RealRng", "real_world",
+    "RealClock", "RealCompute", "RealConnection", "RealDisk", "RealFile", "RealListener", "RealLock",
+    "RealNetwork", "RealProbe", "RealRng", "real_world",
 ]
+
+T = TypeVar("T")
 
 #: accept() errors that pass by themselves: the connection died, or the process is short of something.
 _ACCEPT_AGAIN = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
@@ -123,15 +130,16 @@ class RealConnection:
 
 
 class RealListener:
-    """A listening TCP socket."""
+    """A listening socket; ``path`` is that of a Unix socket, removed at the end."""
 
-    __slots__ = ("_address", "_closed", "_descriptor", "_socket")
+    __slots__ = ("_address", "_closed", "_descriptor", "_path", "_socket")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, path: str = "") -> None:
         self._socket = sock
         self._descriptor = sock.fileno()
         self._closed = False
-        self._address = _join(sock.getsockname())
+        self._path = path
+        self._address = path or _join(sock.getsockname())
 
     @property
     def address(self) -> str:
@@ -159,10 +167,26 @@ class RealListener:
             self._closed = True
             trio.lowlevel.notify_closing(self._descriptor)
             self._socket.close()
+            if self._path:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+
+
+def _is_answered(path: str) -> bool:
+    """Somebody listens on this Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # its queue is full
+        except OSError:
+            return False
+    return True
 
 
 class RealNetwork:
-    """TCP over IPv4 and IPv6."""
+    """TCP over IPv4 and IPv6, and Unix sockets."""
 
     async def listen(self, host: str, port: int, *, backlog: int = 1024) -> RealListener:
         found = await _resolve(host, port, listening=True)
@@ -181,6 +205,45 @@ class RealNetwork:
             sock.close()
             raise
         return RealListener(sock)
+
+    async def listen_unix(self, path: str) -> RealListener:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_answered(path):
+                os.unlink(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.bind(path)
+            sock.listen(1024)
+        except OSError as problem:
+            sock.close()
+            reason = os.strerror(problem.errno or 0).lower() if problem.errno else str(problem)
+            raise OSError(problem.errno, f"listen unix {path}: bind: {reason}") from None
+        return RealListener(sock, path)
+
+    async def connect_unix(self, path: str) -> RealConnection:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(path)  # never waits: the kernel has room for us, or says at once that it has not
+            await trio.lowlevel.checkpoint()
+        except OSError as problem:
+            sock.close()
+            raise OSError(problem.errno, f"dial unix {path}: {problem.strerror or problem}") from None
+        except BaseException:
+            sock.close()
+            raise
+        return RealConnection(sock)
+
+    async def lookup_host(self, host: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(address[0] for _, address in await _resolve(host, 0, listening=False)))
+
+    async def lookup_address(self, address: str) -> tuple[str, ...]:
+        name, others, _ = await trio.to_thread.run_sync(socket.gethostbyaddr, address, abandon_on_cancel=True)
+        return (name, *others)
+
+    async def lookup_services(self, name: str) -> tuple[tuple[str, int], ...]:
+        return await trio.to_thread.run_sync(lookup_services, name, abandon_on_cancel=True)
 
     async def connect(self, host: str, port: int) -> RealConnection:
         problem: OSError | None = None
@@ -243,14 +306,30 @@ class RealRng:
     """Named random streams from one seed; None draws the seed from the system."""
 
     def __init__(self, seed: int | None = None) -> None:
+        self._secrets = random.SystemRandom() if seed is None else None
         self.seed = int.from_bytes(os.urandom(8), "big") if seed is None else seed
         self._streams: dict[str, random.Random] = {}
 
     def stream(self, purpose: str) -> random.Random:
+        if self._secrets is not None and purpose.startswith("secret/"):
+            return self._secrets
         found = self._streams.get(purpose)
         if found is None:
             found = self._streams[purpose] = random.Random(f"{self.seed}/{purpose}")
         return found
+
+
+class RealCompute:
+    """Calculations in threads, a few at a time."""
+
+    def __init__(self) -> None:
+        self._limiter: trio.CapacityLimiter | None = None
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call ``function`` in a thread; one that is given up on runs to its end."""
+        if self._limiter is None:
+            self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 2) - 1))
+        return await trio.to_thread.run_sync(function, limiter=self._limiter, abandon_on_cancel=True)
 
 
 class RealProbe:
@@ -269,6 +348,10 @@ class RealProbe:
     def log(self, level: str, message: str, /, **fields: object) -> None:
         self._log.log(level, message, fields)
 
+    def set_log_level(self, level: str) -> None:
+        """Log from this level on; one of ``log.LEVELS``."""
+        self._log.set_level(level)
+
     def count(self, metric: str, amount: float = 1.0, /, **labels: str) -> None:
         self._count(metric, amount, labels)
 
@@ -282,17 +365,14 @@ class RealProbe:
         """Nothing happens at named points on a real machine."""
 
 
-def _to_stderr(line: str) -> None:
-    with contextlib.suppress(OSError):  # a closed terminal must not stop a member
-        os.write(2, line.encode(errors="backslashreplace"))
-
-
 def real_world(
     name: str,
     *,
     seed: int | None = None,
     log_level: str = "info",
-    write_log: Callable[[str], object] = _to_stderr,
+    log_format: str = "json",
+    durable: bool = True,
+    write_log: Callable[[str], object] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> World:
     """Make the world of a member or client on this machine.
@@ -301,17 +381,24 @@ def real_world(
         name: the member's name.
         seed: of the random streams; None draws one.
         log_level: lowest level that is logged.
-        write_log: takes finished log lines; standard error by default.
+        log_format: json or console.
+        durable: False: see ``RealDisk``.
+        write_log: takes finished log lines; None writes them to standard error.
         environment: the environment variables; None takes the process's own.
     """
+    from .metrics import Metrics  # takes a while, and those who only dial need none
+
     clock = RealClock()
-    probe = RealProbe(JsonLog(write_log, clock.wall, log_level), Metrics())
+    probe = RealProbe(JsonLog(
+        write_log or open_outputs(()), clock.wall, log_level, console=log_format == "console"
+    ), Metrics())
     return World(
         name=name,
         clock=clock,
         net=RealNetwork(),
-        disk=RealDisk(),
+        disk=RealDisk(durable=durable),
         rng=RealRng(seed),
         probe=probe,
         environment=dict(os.environ) if environment is None else environment,
+        compute=RealCompute(),
     )

@@ -10,8 +10,12 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
+
+if TYPE_CHECKING:
+    from .real_backend import RealBackend
 
 __all__ = ["RealDisk", "RealFile", "RealLock"]
 
@@ -97,6 +101,23 @@ class RealFile:
                 self.close()
 
 
+class _CarelessFile(RealFile):
+    """A file whose syncs do nothing: ``--unsafe-no-fsync``. What was written survives the process alone."""
+
+    __slots__ = ()
+
+    async def sync(self) -> None:
+        self._open()
+        await trio.lowlevel.checkpoint()
+
+    def sync_now(self) -> None:
+        self._open()
+
+    async def persist(self, offset: int, data: bytes) -> None:
+        self.write_at(offset, data)
+        await trio.lowlevel.checkpoint()
+
+
 def _write_fully(descriptor: int, offset: int, data: bytes) -> None:
     written = os.pwrite(descriptor, data, offset)
     if written == len(data):
@@ -121,10 +142,16 @@ class RealLock:
 
 
 class RealDisk:
-    """The local file system. Folders are made 0700, files 0600."""
+    """The local file system. Folders are made 0700, files 0600.
 
-    def __init__(self, threads: int = 4) -> None:
-        self._threads = threads
+    Args:
+        threads: for syncs, at most at once.
+        durable: False: files that are opened are never synced, and a power cut may lose what they hold.
+    """
+
+    def __init__(self, threads: int = 4, *, durable: bool = True) -> None:
+        self._file_class = RealFile if durable else _CarelessFile
+        self._most_threads = threads
         self._limiter: trio.CapacityLimiter | None = None
 
     def exists(self, path: str) -> bool:
@@ -159,9 +186,17 @@ class RealDisk:
 
     def open(self, path: str, *, create: bool = False) -> RealFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        return self._file_class(path, os.open(path, flags, 0o600), self._threads())
+
+    def open_backend(self, path: str) -> RealBackend:
+        from .real_backend import RealBackend  # who only reads and writes files need not load it
+
+        return RealBackend(path, self._threads())
+
+    def _threads(self) -> trio.CapacityLimiter:
         if self._limiter is None:
-            self._limiter = trio.CapacityLimiter(self._threads)
-        return RealFile(path, os.open(path, flags, 0o600), self._limiter)
+            self._limiter = trio.CapacityLimiter(self._most_threads)
+        return self._limiter
 
     def rename(self, old: str, new: str) -> None:
         os.replace(old, new)

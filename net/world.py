@@ -9,16 +9,19 @@ machine, ``sim.world`` inside a simulation; ``tests/contract`` runs one suite on
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, TypeVar
 
 import trio
 
 __all__ = [
-    "Clock", "Connection", "Disk", "DiskFile", "DiskLock", "Listener", "Network", "Probe", "Rng", "World",
+    "Backend", "BackendView", "Change", "Clock", "Compute", "Connection", "Disk", "DiskFile", "DiskLock",
+    "InlineCompute", "Listener", "Network", "Probe", "Rng", "World",
 ]
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -82,6 +85,22 @@ class Network(Protocol):
     async def connect(self, host: str, port: int) -> Connection:
         """Connect (with TCP_NODELAY); ``OSError`` when refused or unreachable. Timeouts are the caller's."""
 
+    async def listen_unix(self, path: str) -> Listener:
+        """Listen on a Unix socket; a file of that name that nobody listens on any more is replaced."""
+
+    async def connect_unix(self, path: str) -> Connection:
+        """Connect to a Unix socket; ``OSError`` as for ``connect``."""
+
+    async def lookup_host(self, host: str) -> tuple[str, ...]:
+        """The addresses of a host name, IPv4 first; ``OSError`` when it has none."""
+
+    async def lookup_address(self, address: str) -> tuple[str, ...]:
+        """The host names of an address; ``OSError`` when it has none."""
+
+    async def lookup_services(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The SRV records of ``_service._proto.domain`` as (host, port), in the order to be tried;
+        ``OSError`` when there are none."""
+
 
 class DiskFile(Protocol):
     """An open file, written at explicit offsets. ``OSError`` (EIO, ENOSPC) says nothing about what was
@@ -115,6 +134,77 @@ class DiskLock(Protocol):
     def release(self) -> None: ...
 
 
+#: One change of a backend: bucket, key, value; value None deletes, and deleting what is not there is fine.
+Change: TypeAlias = tuple[str, bytes, "bytes | None"]
+
+
+class BackendView(Protocol):
+    """A committed state of a backend; later commits do not change it. To be closed soon: it keeps space."""
+
+    def get(self, bucket: str, key: bytes) -> bytes | None:
+        """The value of a key; None when there is none."""
+
+    def scan(
+        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The rows of [start, end) in order of their keys, lazily.
+
+        Args:
+            end: exclusive; None: every key from ``start`` on.
+            limit: stop after so many rows; 0: no limit.
+        """
+
+    def buckets(self) -> tuple[str, ...]:
+        """The names of the buckets that hold something, sorted."""
+
+    def close(self) -> None:
+        """Let the state go; idempotent."""
+
+
+class Backend(Protocol):
+    """Applied state on disk: rows in named buckets, changed by atomic, durable commits; one owner.
+
+    A key has 1 to 480 bytes, a bucket's name up to 30, a value any number. After a failed commit the state is
+    the one before it or the one after it, and the backend must be closed (the node stops). A closed one
+    raises ``OSError``.
+    """
+
+    async def commit(self, changes: Iterable[Change]) -> None:
+        """Make changes durable, all or nothing, in a thread, where ``changes`` is iterated, too.
+
+        Commits must not overlap. Raises ``OSError``: ENOSPC, EIO.
+        """
+
+    def commit_now(self, changes: Iterable[Change]) -> None:
+        """As ``commit``, but in place: blocks the loop."""
+
+    def get(self, bucket: str, key: bytes) -> bytes | None:
+        """The value of a key as last committed; None when there is none."""
+
+    def borrow(self, bucket: str, key: bytes) -> bytes | memoryview | None:
+        """As ``get`` without a copy: the bytes are good until the caller's next checkpoint or commit."""
+
+    def scan(
+        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As ``BackendView.scan`` of the last committed state; to be used up before the next checkpoint."""
+
+    def view(self) -> BackendView:
+        """The last committed state, to be kept while commits go on."""
+
+    def size(self) -> int:
+        """Bytes that the file takes."""
+
+    def size_in_use(self) -> int:
+        """Bytes of it that hold something; the rest is reused, or given back by ``defragment``."""
+
+    async def defragment(self) -> None:
+        """Write the file anew without holes, durably, and go on with it; must not overlap a commit."""
+
+    def close(self) -> None:
+        """Close; idempotent. Must not overlap a commit."""
+
+
 class Disk(Protocol):
     """The member's file system. Paths are strings; relative ones are the caller's mistake."""
 
@@ -133,6 +223,16 @@ class Disk(Protocol):
 
     def open(self, path: str, *, create: bool = False) -> DiskFile: ...
 
+    def open_backend(self, path: str) -> Backend:
+        """Open a backend, or make one durably; the caller keeps others out (``lock``).
+
+        It may be renamed with ``rename`` and removed with ``remove`` while it is closed.
+
+        Raises:
+            Corruption: the file is not a backend, or it is damaged.
+            OSError: the disk fails or is full.
+        """
+
     def rename(self, old: str, new: str) -> None: ...
 
     def remove(self, path: str) -> None: ...
@@ -146,7 +246,27 @@ class Disk(Protocol):
 class Rng(Protocol):
     def stream(self, purpose: str) -> random.Random:
         """The random stream of that name: the same object at each call. Its own sequence per purpose,
-        so that a new draw in one place does not move the others."""
+        so that a new draw in one place does not move the others.
+
+        A purpose that begins with ``secret/`` is for what nobody may guess: on the real machine, unless it
+        was given a seed, such a stream cannot be predicted from what it has shown.
+        """
+
+
+class Compute(Protocol):
+    """Long calculations (hashes of passwords) that the member's tasks should not wait for."""
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call ``function`` in a thread, in place in a simulation; it must not touch the member's state."""
+
+
+class InlineCompute:
+    """Calculates in place."""
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call ``function`` now."""
+        await trio.lowlevel.checkpoint()
+        return function()
 
 
 class Probe(Protocol):
@@ -181,3 +301,4 @@ class World:
     rng: Rng
     probe: Probe
     environment: Mapping[str, str]
+    compute: Compute = field(default_factory=InlineCompute)

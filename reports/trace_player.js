@@ -5,6 +5,7 @@
   const trace = JSON.parse(document.getElementById("data").textContent);
   const { nodes, steps, flights } = trace;
   const ROLES = ["follower", "pre-candidate", "candidate", "leader"];
+  const SEATS = ["voter", "learner", "outside"];
   const KEYFRAME = 200;
   const SVG = "http://www.w3.org/2000/svg";
   const $ = (id) => document.getElementById(id);
@@ -13,7 +14,7 @@
 
   // -- the state at a step ----------------------------------------------------------------------
 
-  const blank = () => nodes.map(() => ({ up: false, role: 0, term: 0, vote: -1, leader: -1, commit: 0, applied: 0, clock: [0, 0], log: [] }));
+  const blank = () => nodes.map(() => ({ up: false, role: 0, term: 0, vote: -1, leader: -1, commit: 0, applied: 0, base: 0, seat: 0, joint: 0, clock: [0, 0], log: [] }));
   const copy = (state) => state.map((node) => ({ ...node, log: node.log.slice() }));
 
   function change(state, step) {
@@ -21,8 +22,9 @@
     if (step.node === undefined || step.node < 0 || !step.change) return;
     const node = state[step.node];
     const { cut, add, ...facts } = step.change;
+    if (facts.base !== undefined && cut === undefined) node.log.splice(0, facts.base - node.base);
     Object.assign(node, facts);
-    if (cut !== undefined) node.log.length = Math.min(cut, node.log.length);
+    if (cut !== undefined) node.log.length = Math.max(0, Math.min(cut - node.base, node.log.length));
     if (add) for (const entry of add) node.log.push(entry);
   }
 
@@ -133,11 +135,11 @@
       const parts = drawn[index];
       const active = current.node === index;
       parts.group.setAttribute("class", `node ${node.up ? `role-${node.role}` : "down"}${active ? " active" : ""}`);
-      Object.assign(parts.group.dataset, { role: node.up ? ROLES[node.role] : "down", term: node.term, commit: node.commit, last: node.log.length });
+      Object.assign(parts.group.dataset, { role: node.up ? ROLES[node.role] : "down", term: node.term, commit: node.commit, last: node.base + node.log.length, seat: SEATS[node.seat], joint: node.joint });
       parts.shape.setAttribute("d", shapeOf(node));
       parts.term.textContent = `term ${node.term}`;
-      parts.role.textContent = node.up ? (node.role === 3 ? "♛ leader" : ROLES[node.role]) : "✕ down";
-      parts.more.textContent = `${node.vote >= 0 ? `voted ${nameOf(node.vote)}` : "no vote"} · commit ${node.commit}`;
+      parts.role.textContent = node.up ? (node.role === 3 ? "♛ leader" : node.seat ? ["", "learner", "no member"][node.seat] : ROLES[node.role]) : "✕ down";
+      parts.more.textContent = `${node.vote >= 0 ? `voted ${nameOf(node.vote)}` : "no vote"} · commit ${node.commit}${node.joint ? " · joint" : ""}`;
       const around = 2 * Math.PI * 67;
       const [elapsed, timeout] = node.clock;
       parts.arc.setAttribute("stroke-dasharray", `${timeout ? Math.min(1, elapsed / timeout) * around : 0} ${around}`);
@@ -169,7 +171,7 @@
     return found.reverse();
   }
 
-  const SHORT = { vote: "vote?", "vote+": "vote", append: "append", "append+": "ack", beat: "♥", "beat+": "♥", propose: "propose", read: "read?", "read+": "read" };
+  const SHORT = { vote: "vote?", "vote+": "vote", append: "append", "append+": "ack", beat: "♥", "beat+": "♥", propose: "propose", snapshot: "snapshot", transfer: "lead!", read: "read?", "read+": "read" };
   function shortText(flight) {
     const text = flight.text;
     if (flight.kind === "vote") return text.startsWith("would") ? "pre-vote?" : "vote?";
@@ -219,18 +221,23 @@
     box.replaceChildren();
     box.className = nodes.length > 3 ? "many" : "";
     const room = Math.max(3, Math.floor((box.clientWidth - 258) / 90));
-    const longest = Math.max(0, ...state.map((node) => node.log.length));
-    const first = Math.max(0, longest - room);
+    const lastOf = (node) => node.base + node.log.length;
+    const first = Math.max(0, Math.max(0, ...state.map(lastOf)) - room);
     state.forEach((node, index) => {
+      const last = lastOf(node);
       const row = element(box, "div", { class: `log${current.node === index ? " current" : ""}` });
       const who = element(row, "div", { class: "who" });
       element(who, "b", {}, nodes[index][0]);
-      element(who, "span", {}, node.log.length ? `${node.log.length} long, commit ${node.commit}` : "empty log");
-      const hidden = Math.min(first, node.log.length);
+      element(who, "span", {}, last ? `${last} long, commit ${node.commit}` : "empty log");
+      const hidden = Math.min(first, last);
       if (first > 0) element(row, "span", { class: "rest" }, hidden > 1 ? `1 … ${hidden}` : hidden ? "1" : "");
+      if (node.base > first) {
+        const cells = node.base - first;
+        element(row, "div", { class: "cell snapshot", style: `width:${cells * 90 - 4}px`, title: `a snapshot stands for the entries up to ${node.base}` }, `snapshot up to ${node.base}`);
+      }
       const added = current.node === index && current.change && current.change.add ? current.change.cut : Infinity;
-      for (let at = first; at < node.log.length; at++) {
-        const [term, label] = node.log[at];
+      for (let at = Math.max(first, node.base); at < last; at++) {
+        const [term, label] = node.log[at - node.base];
         const [line, fill] = termColours(term);
         const committed = at < node.commit;
         const cell = element(row, "div", {

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from tercet.core.machine import Command
@@ -18,14 +19,18 @@ from tercet.core.raft import (
     AppendReply,
     AppendRequest,
     Applied,
+    ChangeKind,
+    ConfChange,
     Effects,
     Entry,
+    EntryKind,
     Event,
     HeartbeatReply,
     HeartbeatRequest,
     Message,
     Persisted,
     Propose,
+    ProposeConfChange,
     ProposeRequest,
     ReadIndex,
     ReadIndexReply,
@@ -33,9 +38,19 @@ from tercet.core.raft import (
     Receive,
     Refusal,
     Role,
+    SnapshotInstalled,
+    SnapshotMeta,
+    SnapshotReady,
+    SnapshotRequest,
+    SnapshotSent,
     Tick,
+    TimeoutNow,
+    TransferLeader,
+    TransferRequest,
+    Unreachable,
     VoteReply,
     VoteRequest,
+    decode_conf_change,
 )
 from tercet.core.wire.proto import rpc_pb2
 
@@ -62,7 +77,32 @@ def entry_label(entry: Entry) -> str:
     """What an entry asks for, in a few characters."""
     if not entry.data:
         return "no-op"
+    if entry.kind == EntryKind.CONF_CHANGE:
+        try:
+            return change_label(decode_conf_change(entry.data))
+        except msgspec.MsgspecError:
+            return "change?"
     return proposal_label(entry.data)
+
+
+_CHANGES = {ChangeKind.ADD_VOTER: "+", ChangeKind.REMOVE: "-", ChangeKind.ADD_LEARNER: "~"}
+
+
+def change_label(change: ConfChange, name: Name = str) -> str:
+    """A configuration change: + voter, - removed, ~ learner."""
+    if not change.changes:
+        return "leave joint"
+    return " ".join(f"{_CHANGES[one.kind]}{_node(one.node_id, name)}" for one in change.changes)
+
+
+def _node(node: int, name: Name) -> str:
+    """A member's name; of an id as etcd makes them only the beginning."""
+    text = name(node)
+    return text if len(text) < 9 else f"{node:x}"[:5]
+
+
+def _snapshot(meta: SnapshotMeta) -> str:
+    return f"the snapshot up to {meta.index} of term {meta.term}"
 
 
 def proposal_label(data: bytes) -> str:
@@ -148,7 +188,15 @@ def message_text(message: Message) -> str:
         case HeartbeatReply():
             return f"I hear you, read round {message.context}" if message.context else "I hear you"
         case ProposeRequest():
-            return "please append " + ", ".join(proposal_label(data) for data in message.entries[:3])
+            wanted = [proposal_label(data) for data in message.entries[:3]]
+            wanted += ["a configuration change"] * len(message.conf_changes)
+            return "please append " + ", ".join(wanted)
+        case SnapshotRequest():
+            return f"the entries you need are gone; take {_snapshot(message.meta)}"
+        case TransferRequest():
+            return "please hand leadership over"
+        case TimeoutNow():
+            return "campaign at once: you shall lead"
         case ReadIndexRequest():
             return "which index must I have applied to read?"
         case ReadIndexReply():
@@ -171,6 +219,18 @@ def event_text(event: Event, name: Name) -> str:
             return f"the log is durable up to {index}"
         case Applied(index=index):
             return f"applied up to {index}"
+        case ProposeConfChange(change=change):
+            return f"a client asks to change the members: {change_label(change, name)}"
+        case TransferLeader(target=target):
+            return f"is asked to hand leadership to {name(target) if target else 'anybody'}"
+        case SnapshotReady(meta=meta, release=release):
+            return f"{_snapshot(meta)} is durable; entries up to {release} may go"
+        case SnapshotInstalled(index=index):
+            return f"the snapshot up to {index} is installed"
+        case SnapshotSent(member=member, ok=ok):
+            return f"the transfer of a snapshot to {name(member)} {'is done' if ok else 'failed'}"
+        case Unreachable(member=member):
+            return f"the connection to {name(member)} is lost"
 
 
 def consequences(
@@ -208,5 +268,19 @@ def consequences(
         found.append(f"gives up {len(effects.dropped_reads)} read(s)")
     if effects.dropped:
         found.append(f"drops {len(effects.dropped)} proposal(s)")
+    if effects.dropped_conf_changes:
+        found.append(f"drops {len(effects.dropped_conf_changes)} configuration change(s)")
+    if effects.install is not None:
+        found.append(f"loads {_snapshot(effects.install)} in place of its log")
+    if effects.configuration is not None:
+        found.append(configuration_text(effects.configuration, name))
     found += [refusal_text(refusal, name) for refusal in effects.refusals]
     return found
+
+
+def configuration_text(meta: SnapshotMeta, name: Name) -> str:
+    """Who takes part from now on."""
+    text = f"counts with {', '.join(map(name, meta.voters)) or 'nobody'}"
+    if meta.outgoing:
+        text += f", jointly with {', '.join(map(name, meta.outgoing))}"
+    return f"{text}; learning: {', '.join(map(name, meta.learners))}" if meta.learners else text

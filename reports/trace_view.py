@@ -14,7 +14,7 @@ from collections import deque
 
 import msgspec
 
-from tercet.core.raft import Message, Persisted, RaftState, Receive, Role, Tick, restart, step
+from tercet.core.raft import Message, Persisted, RaftState, Receive, Role, Tick, step
 from tercet.core.raft.types import Effects, HeartbeatReply, HeartbeatRequest
 from tercet.core.trace import Note, Start, Step, Trace, verify
 
@@ -23,6 +23,10 @@ from .trace_text import consequences, entry_label, event_text, message_text
 __all__ = ["Flight", "StepView", "View", "view_of"]
 
 QUIET, CHATTER, NEWS, MILESTONE = 0, 1, 2, 3
+VOTES, LEARNS, OUTSIDE = 0, 1, 2
+
+#: What is known of a node: ``base`` is the last entry that its log leaves to a snapshot.
+_FACTS = ("role", "term", "vote", "leader", "commit", "applied", "base", "seat", "joint")
 
 
 class Flight(msgspec.Struct, frozen=True):
@@ -69,7 +73,7 @@ class _Node:
         self.state: RaftState | None = None
         self.synced = False  # ``state`` is what the node really had
         self.up = False
-        self.known = {"role": 0, "term": 0, "vote": 0, "leader": 0, "commit": 0, "applied": 0}
+        self.known = dict.fromkeys(_FACTS, 0)
         self.last_index = 0
         self.clock = (0, 0)
         self.held: list[Message] = []  # waiting for the disk
@@ -82,6 +86,8 @@ class _Node:
             return {
                 "role": int(state.role), "term": state.current_term, "vote": state.voted_for,
                 "leader": state.leader_id, "commit": state.commit_index, "applied": state.applied_index,
+                "base": state.log.base_index, "seat": _seat(state),
+                "joint": int(bool(state.configuration.outgoing)),
             }  # fmt: skip
         now = dict(self.known)
         if effects.hard_state is not None:
@@ -92,8 +98,18 @@ class _Node:
             now["role"], now["leader"], now["term"] = int(soft.role), soft.leader_id, soft.current_term
         if effects.committed:
             now["commit"] = max(now["commit"], effects.committed[-1].index)
+        if effects.install is not None:
+            now["base"] = now["commit"] = effects.install.index
         now["applied"] = max(now["applied"], event_is_applied)
         return now
+
+
+def _seat(state: RaftState) -> int:
+    """VOTES, LEARNS or OUTSIDE: what the configuration makes of the node."""
+    node, configuration = state.config.node_id, state.configuration
+    if node in configuration.voters or node in configuration.outgoing:
+        return VOTES
+    return LEARNS if node in configuration.learners else OUTSIDE
 
 
 def view_of(trace: Trace, *, title: str = "") -> View:
@@ -167,7 +183,7 @@ class _Walk:
     def _start(self, position: int, record: Start) -> StepView:
         node = self.nodes[record.node]
         try:
-            node.state = restart(record.config, record.hard_state, record.entries, record.applied)
+            node.state = record.state()
             node.synced = position not in self.mismatches
         except ValueError:
             node.state, node.synced = None, False
@@ -177,11 +193,17 @@ class _Walk:
             "role": 0, "term": hard.current_term, "vote": hard.voted_for, "leader": 0,
             "commit": hard.commit_index if node.state is None else node.state.commit_index,
             "applied": record.applied,
+            "base": 0 if node.state is None else node.state.log.base_index,
+            "seat": 0 if node.state is None else _seat(node.state),
+            "joint": 0 if node.state is None else int(bool(node.state.configuration.outgoing)),
         }  # fmt: skip
-        node.last_index = len(record.entries)
-        change: dict[str, object] = {"up": True, **node.known, "cut": 0}
+        entries = record.entries if node.state is None else node.state.log.entries(
+            node.state.log.base_index + 1, node.state.log.last_index
+        )
+        node.last_index = node.known["base"] + len(entries)
+        change: dict[str, object] = {"up": True, **node.known, "cut": node.known["base"]}
         change["vote"], change["leader"] = self._place(hard.voted_for), -1
-        change["add"] = [(entry.term, entry_label(entry)) for entry in record.entries]
+        change["add"] = [(entry.term, entry_label(entry)) for entry in entries]
         self._clock(node, change)
         held = f"its disk holds {len(record.entries)} entries" if record.entries else "its disk is empty"
         details = (f"{held}, term {hard.current_term}",)
@@ -230,6 +252,8 @@ class _Walk:
         for name in ("vote", "leader"):
             if name in change:
                 change[name] = self._place(now[name])
+        if effects.install is not None:
+            change["cut"] = effects.install.index
         if effects.entries:
             change["cut"] = effects.entries[0].index - 1
             change["add"] = [(entry.term, entry_label(entry)) for entry in effects.entries]
@@ -281,9 +305,9 @@ class _Walk:
         return len(leaving)
 
     def _weight(self, record: Step, change: dict[str, object], sent: int, lines: list[str]) -> int:
-        if change.keys() & {"role", "term", "leader", "up"}:
+        if change.keys() & {"role", "term", "leader", "up", "seat", "joint"} or record.effects.install:
             return MILESTONE
-        if lines or change.keys() - {"clock", "applied"}:
+        if lines or change.keys() - {"clock", "applied", "base"}:
             return NEWS
         if isinstance(record.event, Tick) and not sent:
             return QUIET
@@ -297,7 +321,8 @@ class _Walk:
 _KINDS = {
     "VoteRequest": "vote", "VoteReply": "vote+", "AppendRequest": "append", "AppendReply": "append+",
     "HeartbeatRequest": "beat", "HeartbeatReply": "beat+", "ProposeRequest": "propose",
-    "ReadIndexRequest": "read", "ReadIndexReply": "read+",
+    "ReadIndexRequest": "read", "ReadIndexReply": "read+", "SnapshotRequest": "snapshot",
+    "TransferRequest": "transfer", "TimeoutNow": "transfer",
 }  # fmt: skip
 
 

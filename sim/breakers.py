@@ -44,6 +44,9 @@ class Stage(Protocol):
         """Let a host crash at its ``fault.amount``-th operation of a kind; the mend takes that back, and
         starts the host again if it crashed there. None when such a crash waits already."""
 
+    def operate(self, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+        """Let the operator do something; None without an operator, or when there is nothing to do."""
+
 
 Breaker: TypeAlias = Callable[[Stage, Fault, tuple[str, ...]], Mend | None]
 
@@ -309,6 +312,10 @@ def _lying_disk(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend:
     return stage.layers.put(disk, "lying", True, False)
 
 
+def _operate(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+    return stage.operate(fault, targets)
+
+
 def _nothing() -> None:
     pass
 
@@ -345,6 +352,12 @@ BREAKERS: Mapping[str, Breaker] = MappingProxyType({
     "clock-leap": _clock_leap,
     "clock-strobe": _clock_strobe,
     "slow-disk": _slow_disk,
+    "compact": _operate,
+    "defragment": _operate,
+    "move-leader": _operate,
+    "grow": _operate,
+    "replace": _operate,
+    "auth": _operate,
     "disk-full": _disk_full,
     "disk-errors": _disk_errors,
     "lying-disk": _lying_disk,

@@ -8,6 +8,7 @@ report.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -19,6 +20,8 @@ from .world import SimWorld
 __all__ = ["Band", "Chaos"]
 
 _MS = 1_000_000
+
+Breaking: TypeAlias = Callable[[Fault, tuple[str, ...]], Mend | None]
 
 
 class Band(msgspec.Struct):
@@ -38,9 +41,16 @@ class Chaos:
         sim: the world, running.
         nodes: the hosts that faults may hit; others (clients) only suffer from them.
         leader: names the leader now, or None.
+        operator: carries out what an administrator does; None: nothing of that happens.
     """
 
-    def __init__(self, sim: SimWorld, nodes: Sequence[str], leader: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        sim: SimWorld,
+        nodes: Sequence[str],
+        leader: Callable[[], str | None],
+        operator: Breaking | None = None,
+    ) -> None:
         self.sim = sim
         self.nodes = tuple(nodes)
         self.bands: list[Band] = []
@@ -48,6 +58,7 @@ class Chaos:
         #: Told of every fault that begins ("fault", "crash") or ends ("heal"), with a text.
         self.on_change: Callable[[str, str], None] | None = None
         self._leader = leader
+        self._operator = operator
         self._active: dict[int, tuple[Band, Mend]] = {}
         self._number = 0
         self._healed = False
@@ -157,6 +168,9 @@ class Chaos:
                 self.sim.restart(name)
 
         return mend
+
+    def operate(self, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+        return None if self._operator is None else self._operator(fault, targets)
 
     def _crashed_at_point(self, name: str, operation: str) -> None:
         band = self._armed.pop((name, operation), None)

@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from zlib import crc32
 
+import trio
+
+from tercet.core.errors import Corruption
+
+from .backend import BackendInode, SimBackend
 from .engine import Engine
 from .host import Host, Process, Waiter
 from .inode import Inode
@@ -24,6 +29,7 @@ __all__ = ["DiskPort", "SimDisk"]
 
 _NOTE_WRITE = 0x10
 _NOTE_SYNC = 0x11
+_NOTE_COMMIT = 0x12
 _CUT_MODES = ("lose", "keep", "prefix", "scatter")
 
 #: ("link", path, inode) | ("unlink", path, None) | ("rename", old + "\0" + new, inode)
@@ -60,6 +66,10 @@ class SimDisk:
     def new_inode(self) -> Inode:
         self._inodes += 1
         return Inode(self._inodes)
+
+    def new_backend(self) -> BackendInode:
+        self._inodes += 1
+        return BackendInode(self._inodes)
 
     def change(self, kind: str, path: str, inode: Inode | None = None) -> None:
         """Change the name space as the cache sees it; durable with ``commit_folder``."""
@@ -143,6 +153,25 @@ class SimDisk:
         self._complete(inode, inode.written)
         self.host.stall(self.sync_delay())
 
+    async def commit(self, job: Commit) -> None:
+        """Wait for a backend's commit, which becomes durable at some moment on the way."""
+        self.check_error()
+        self.check_space(job.growth)
+        start, delay = max(self.engine.now, self.host.stalled_until), self.sync_delay()
+        if self.host.is_due("sync"):
+            self.engine.at(start + self.rng.randrange(delay + 1), self._crash_in_sync, self._power)
+        self.engine.at(start + self.rng.randrange(delay + 1), job.settle)
+        self.engine.at(start + delay, job.complete)
+        with trio.CancelScope(shield=True):
+            while not job.finished:
+                await job.waiter.wait()
+        self.check_error()
+
+    def note_commit(self, checksum: int) -> None:
+        """A backend's commit is durable."""
+        self.syncs += 1
+        self.engine.note(_NOTE_COMMIT, self.host.index, checksum)
+
     def _crash_in_sync(self, power: int) -> None:
         if power == self._power:
             self.host.crash_at("sync")
@@ -152,6 +181,18 @@ class SimDisk:
         if not self.lying:
             inode.commit(mark)
         self.engine.note(_NOTE_SYNC, self.host.index, mark)
+
+
+class Commit(Protocol):
+    """A backend's commit under way."""
+
+    waiter: Waiter
+    finished: bool
+    growth: int
+
+    def settle(self, _: object) -> bool: ...
+
+    def complete(self, _: object) -> bool: ...
 
 
 class _Sync:
@@ -323,6 +364,21 @@ class DiskPort:
             inode = self._disk.new_inode()
             self._disk.change("link", path, inode)
         return _File(self._process, self._disk, path, inode)
+
+    def open_backend(self, path: str) -> SimBackend:
+        self._process.disk_operation()
+        path = _absolute(path)
+        self._disk.check_error()
+        inode = self._disk.files.get(path)
+        if inode is None:
+            self._need_folder(posixpath.dirname(path))
+            inode = self._disk.new_backend()
+            self._disk.change("link", path, inode)
+            if not self._disk.lying:
+                self._disk.commit_folder(posixpath.dirname(path))
+        if not isinstance(inode, BackendInode):
+            raise Corruption(f"{path} is not a backend")
+        return SimBackend(self._process, self._disk, inode)
 
     def rename(self, old: str, new: str) -> None:
         self._process.disk_operation()

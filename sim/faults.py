@@ -95,6 +95,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
                        _INSTANT),
     "clock-strobe": Kind("the wall clock jumps to and fro", "C3", "clock", "one", "ms", (10, 5_000)),
     "slow-disk": Kind("syncs take longer", "D6", "disk", "one", "times", (2, 200)),
+    "compact": Kind("compact every 100 ms, keeping so many revisions", "O1", "compaction", "one", "revisions",
+                    (0, 40)),
+    "defragment": Kind("defragment one member", "O2", "compaction", "one", durations=_INSTANT),
+    "move-leader": Kind("hand leadership over to one member", "M3", "transfer", "one", durations=_INSTANT),
+    "grow": Kind("add a member, by way of a learner or not, and remove it", "M1, M2", "members", "all",
+                 "learner", (0, 1), (1000, 6000)),
+    "replace": Kind("remove a member; a new one takes its place", "P7", "members", "one", durations=_INSTANT),
+    "auth": Kind("turn authentication on, and off", "O5", "auth", "all"),
     "disk-full": Kind("no space left", "D4", "full", "one", "kB", (0, 64), destructive=True),
     "disk-errors": Kind("reads, writes and syncs fail", "D5", "errors", "one", "%", (1, 10),
                         destructive=True),
@@ -114,7 +122,7 @@ def kinds_named(text: str) -> tuple[str, ...]:
         return tuple(name for name, kind in KINDS.items() if not kind.destructive)
     chosen: dict[str, None] = {}
     for part in (word.strip() for word in text.split(",")):
-        found = [name for name, kind in KINDS.items() if part in (name, kind.family, kind.code)]
+        found = [name for name, kind in KINDS.items() if part in (name, kind.family, *kind.code.split(", "))]
         if not found:
             raise ValueError(f"no fault is called {part!r}; there are: {', '.join(KINDS)}")
         chosen |= dict.fromkeys(found)

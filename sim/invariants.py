@@ -10,16 +10,17 @@ proportion to what a step changed, and most steps change nothing that matters he
 4. Leader completeness: a leader's log holds every entry committed in an earlier term.
 5. State machine safety: no two nodes commit different entries at one index.
 
-And three that the drivers rely on: a term never falls, ``commit_index`` never falls within one life of a
-node and never runs beyond its log, and a confirmed read index is not older than what anybody had
-committed when the read was asked.
+And those that the drivers rely on: a leader's match index is true, all nodes come to the same configuration
+at one entry, a snapshot stands for committed entries only, a term never falls, ``commit_index`` never falls
+within one life of a node and never runs beyond its log, and a confirmed read index is not older than what
+anybody had committed when the read was asked.
 
 Source: Ongaro and Ousterhout 2014, figure 3; thesis 6.4 for the last.
 """
 
 from __future__ import annotations
 
-from tercet.core.raft import Effects, Entry, RaftState, Role
+from tercet.core.raft import Effects, Entry, RaftState, Role, SnapshotMeta
 
 __all__ = ["Invariants", "Violation"]
 
@@ -45,10 +46,12 @@ class Invariants:
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}  # (index, term) -> (term before, data)
         self._states: dict[int, RaftState] = {}
         self._reads: dict[int, tuple[int, int]] = {}  # context -> (asker, floor)
+        self._configurations: dict[int, SnapshotMeta] = {}  # by the index of the entry that made them
 
     def restarted(self, node_id: int, state: RaftState) -> None:
         """A node begins a life with ``state``: what it remembers must agree with everybody else."""
-        self._check_entries(node_id, state, state.log.entries(1, state.log.last_index))
+        log = state.log
+        self._check_entries(node_id, state, log.entries(log.base_index + 1, log.last_index))
         self._states[node_id] = state
         if state.commit_index:
             self._check_commit(node_id, 0, state)
@@ -71,6 +74,10 @@ class Invariants:
             self._check_commit(node_id, before.commit_index, after)
         if after.commit_index > after.log.last_index:
             raise _beyond_log(node_id, after)
+        if after.leadership is not None and after.leadership is not before.leadership:
+            self._check_matches(before, after)
+        if effects.configuration is not None:
+            self._check_configuration(node_id, effects.configuration)
 
     def read_asked(self, node_id: int, context: int) -> None:
         """A client of ``node_id`` asks now; ``context`` is unique in the whole run."""
@@ -99,6 +106,8 @@ class Invariants:
             return
         known = self._entries
         previous = after.log.term_at(entries[0].index - 1)
+        if previous == 0 and entries[0].index > 1:
+            return  # the base of a log whose first entry was forgotten without its term
         for entry in entries:
             mine = (previous, entry.data)
             theirs = known.setdefault((entry.index, entry.term), mine)
@@ -114,6 +123,8 @@ class Invariants:
             raise Violation("election safety", f"nodes {leader} and {node_id} both lead term {term}")
         log = after.log
         for entry, commit_term in zip(self.committed, self._commit_terms, strict=True):
+            if entry.index < log.base_index:
+                continue  # a snapshot stands for it, of committed entries only
             if commit_term < term and log.term_at(entry.index) != entry.term:
                 raise Violation(
                     "leader completeness",
@@ -128,7 +139,10 @@ class Invariants:
         if commit > after.log.last_index:
             raise _beyond_log(node_id, after)
         committed = self.committed
-        for entry in after.log.entries(old_commit + 1, commit):
+        log = after.log
+        if log.base_index > old_commit:
+            self._check_base(node_id, after)
+        for entry in log.entries(max(old_commit, log.base_index) + 1, commit):
             if entry.index > len(committed):
                 committed.append(entry)
                 self._commit_terms.append(after.current_term)
@@ -139,6 +153,50 @@ class Invariants:
                     "state machine safety",
                     f"node {node_id} commits {entry} where another committed {other}",
                 )
+
+
+    def _check_base(self, node_id: int, state: RaftState) -> None:
+        """A snapshot stands for committed entries only, and for the right ones."""
+        base, term = state.log.base_index, state.log.base_term
+        if base > len(self.committed):
+            story = f"node {node_id} has a snapshot up to {base} of {len(self.committed)} committed entries"
+            raise Violation("snapshot", story)
+        if term and self.committed[base - 1].term != term:
+            right = self.committed[base - 1].term
+            story = f"node {node_id} has a snapshot at {base} of term {term} instead of {right}"
+            raise Violation("snapshot", story)
+
+    def _check_matches(self, before: RaftState, after: RaftState) -> None:
+        """A match index newly raised is true: the member's log agrees with the leader's up to there."""
+        assert after.leadership is not None
+        known = () if before.leadership is None else before.leadership.progress
+        progress = after.leadership.progress
+        aligned = len(known) == len(progress)
+        for position, peer in enumerate(progress):
+            match = peer.match_index
+            if match == 0 or (aligned and known[position] is peer):
+                continue
+            if aligned and known[position].node_id == peer.node_id and known[position].match_index == match:
+                continue
+            other = self._states.get(peer.node_id)
+            if other is None or other is after or other.current_term > after.current_term:
+                continue
+            log = other.log
+            if match < log.base_index or match < after.log.base_index:
+                continue
+            if log.term_at(match) != after.log.term_at(match):
+                raise Violation(
+                    "match index",
+                    f"leader {after.config.node_id} believes that node {peer.node_id} holds its log up to "
+                    f"{match}, but that log ends at {log.last_index}",
+                )
+
+    def _check_configuration(self, node_id: int, meta: SnapshotMeta) -> None:
+        """Every node that applies one entry comes to the same configuration, in touch with the one before."""
+        known = self._configurations.setdefault(meta.index, meta)
+        if known != meta:
+            story = f"node {node_id} comes to {meta} where another came to {known}"
+            raise Violation("configuration", story)
 
 
 def _beyond_log(node_id: int, state: RaftState) -> Violation:

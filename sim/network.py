@@ -10,6 +10,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterable
+from zlib import crc32
 
 import trio
 
@@ -24,12 +25,18 @@ _NOTE_CONNECT = 0x22
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})
 
 
+def _socket_number(path: str) -> int:
+    return 1 << 31 | crc32(path.encode())
+
+
 class SimNetwork:
     """All links and listening ports of one world."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.hosts: dict[str, Host] = {}
+        #: SRV records: name -> (host, port) in the order to be tried.
+        self.services: dict[str, tuple[tuple[str, int], ...]] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._listeners: dict[tuple[str, int], SimListener] = {}
 
@@ -250,6 +257,28 @@ class NetworkPort:
         listener = SimListener(self._network, self._process, chosen, backlog)
         self._network.bind(listener)
         return listener
+
+    async def listen_unix(self, path: str) -> SimListener:
+        """A Unix socket is a port that no TCP connection can name."""
+        return await self.listen("localhost", _socket_number(path))
+
+    async def connect_unix(self, path: str) -> Endpoint:
+        return await self.connect("localhost", _socket_number(path))
+
+    async def lookup_host(self, host: str) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        return (self._network.resolve(host, self._process.host).address,)
+
+    async def lookup_address(self, address: str) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        return (self._network.resolve(address, self._process.host).name,)
+
+    async def lookup_services(self, name: str) -> tuple[tuple[str, int], ...]:
+        await trio.lowlevel.checkpoint()
+        records = self._network.services.get(name)
+        if not records:
+            raise OSError(errno.EHOSTUNREACH, f"lookup {name}: no such host")
+        return records
 
     async def connect(self, host: str, port: int) -> Endpoint:
         await trio.lowlevel.checkpoint()

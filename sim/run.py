@@ -9,10 +9,9 @@ history: members that ended with an exception, no service after healing, data th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -22,16 +21,18 @@ from tercet.core.errors import TercetError
 from tercet.core.raft.state import RaftState
 from tercet.core.raft.types import Effects
 from tercet.core.trace import Header, TraceEncoder
-from tercet.net.client import Client
+from tercet.net.client import Client, open_client
 from tercet.net.config import member_id
 from tercet.net.world import World
 
+from .agreement import Agreement
 from .audit import Escape
 from .chaos import Band, Chaos
 from .cluster import Cluster, StepListener, member_names
 from .engine import Livelock, SimulationStuck
 from .faults import KINDS, Schedule, draw_schedule
 from .invariants import Invariants, Violation
+from .operator import Operator
 from .world import SimWorld, StepRecorder
 
 __all__ = ["Experiment", "Result", "Setting", "run_simulation"]
@@ -53,7 +54,6 @@ class Setting:
         self.count = count
         self.host = f"c{number + 1}"
         self.stop = trio.Event()
-        self.endpoints = cluster.endpoints
         self._sim = sim
         self._cluster = cluster
 
@@ -66,13 +66,18 @@ class Setting:
         """True virtual time in ns, for recording; the members' clocks may differ."""
         return self._sim.engine.now
 
-    def client(self, endpoint: int | None = None, request_timeout: float = 5.0) -> Client:
+    def client(
+        self,
+        endpoint: int | None = None,
+        request_timeout: float = 5.0,
+        login: tuple[str, str] | None = None,
+    ) -> Client:
         """A client library for ``async with``: of one member by number, or of all, beginning with another
-        member for each client."""
-        urls = self.endpoints
+        member for each client. ``login`` is for clusters that may turn authentication on."""
+        urls = self._cluster.endpoints
         first = (self.number if endpoint is None else endpoint) % len(urls)
         chosen = (urls[first:] + urls[:first]) if endpoint is None else (urls[first],)
-        return self._cluster.client(self.host, chosen, request_timeout)
+        return open_client(self.world, chosen, request_timeout=request_timeout, login=login)
 
 
 class Experiment(Protocol):
@@ -84,6 +89,10 @@ class Experiment(Protocol):
     @property
     def operations(self) -> int:
         """How many operations were asked so far."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Fields of ``MemberConfig`` that the members have."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -97,6 +106,7 @@ class Result(msgspec.Struct, kw_only=True):
     operations: int
     events: int
     faults_fired: dict[str, int]
+    points: dict[str, int]  # how often the members came by each named point
     problems: list[str]
     schedule: Schedule
     bands: list[Band]
@@ -128,7 +138,8 @@ def run_simulation(
     sim = SimWorld(seed, full_log=full_log)
     watch = _Invariants()
     recording = None if trace is None else _Recording(sim, member_names(nodes), trace)
-    cluster = Cluster(sim, nodes, listeners=(watch, *listeners), recorder=recording)
+    options = {"bcrypt_cost": 4, **experiment.options}
+    cluster = Cluster(sim, nodes, listeners=(watch, *listeners), recorder=recording, options=options)
     plan = draw_schedule(seed, cluster.names, seconds, kinds) if schedule is None else schedule
     run = _Run(sim, cluster, experiment, plan, seconds, clients)
     if recording is not None:
@@ -149,10 +160,19 @@ def run_simulation(
         operations=experiment.operations,
         events=sim.engine.events,
         faults_fired=dict(sorted(run.chaos.fired.items())),
+        points=_points(sim),
         problems=run.problems,
         schedule=plan,
         bands=run.chaos.bands,
     )
+
+
+def _points(sim: SimWorld) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for host in sim.hosts.values():
+        for name, count in host.points.items():
+            found[name] = found.get(name, 0) + count
+    return dict(sorted(found.items()))
 
 
 class _Invariants:
@@ -224,7 +244,8 @@ class _Run:
         self.plan = plan
         self.seconds = seconds
         self.problems: list[str] = []
-        self.chaos = Chaos(sim, cluster.names, cluster.leader)
+        self.operator = Operator(sim, cluster)
+        self.chaos = Chaos(sim, cluster.names, cluster.leader, self.operator)
         self._settings = [Setting(sim, cluster, number, clients) for number in range(clients)]
         self._expected_stops = any(KINDS[fault.kind].destructive for fault in plan)
 
@@ -238,6 +259,7 @@ class _Run:
         await sim.sleep(self.seconds)
         self._judge_failures()
         self.chaos.heal()
+        await self._settle()
         await self._converge()
         await self._finish_clients()
         await self._compare()
@@ -280,27 +302,32 @@ class _Run:
             lambda answers: "does not serve: " + ", ".join(
                 name for name, answer in zip(self.cluster.names, answers, strict=True) if answer is None
             ),
-            serializable=False,
         )
 
+    async def _settle(self) -> None:
+        """The operator puts right what it has changed."""
+        deadline = self.sim.now + _HEAL_SECONDS
+        while (busy := self.operator.busy) and self.sim.now < deadline:
+            await self.sim.sleep(_POLL_SECONDS)
+        if busy:
+            self.problems.append(f"{_HEAL_SECONDS:g} s after healing: {', '.join(busy)} does not get an answer")
+            self.operator.stop()
+
     async def _compare(self) -> None:
-        """All members must hold the same data at the same revision."""
-        await self._until(
-            lambda answers: answers[0] is not None and answers.count(answers[0]) == len(answers),
-            lambda answers: "data differ: " + ", ".join(
-                f"{name} {answer}" for name, answer in zip(self.cluster.names, answers, strict=True)
-            ),
-            serializable=True,
-        )
+        """All members must hold the same state, and have it on their disks."""
+        agreement = Agreement(self.cluster)
+        deadline = self.sim.now + _HEAL_SECONDS
+        while (found := agreement.problem()) and self.sim.now < deadline:
+            await self.sim.sleep(_POLL_SECONDS)
+        if found:
+            self.problems.append(f"{_HEAL_SECONDS:g} s after healing: {found}")
 
     async def _until(
         self,
         good: Callable[[list[str | None]], bool],
         explain: Callable[[list[str | None]], str],
-        *,
-        serializable: bool,
     ) -> None:
-        judge = _Judge(self.cluster, serializable)
+        judge = _Judge(self.cluster)
         self.sim.start("judge", judge.program)
         deadline = self.sim.now + _HEAL_SECONDS
         while not good(judge.answers):
@@ -312,12 +339,11 @@ class _Run:
 
 
 class _Judge:
-    """Asks every member the same question again and again; ``answers`` holds their last answers."""
+    """Asks every member for a read again and again; ``answers`` holds their last answers."""
 
-    def __init__(self, cluster: Cluster, serializable: bool) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.answers: list[str | None] = [None] * len(cluster.names)
         self._cluster = cluster
-        self._serializable = serializable
 
     async def program(self, world: World) -> None:
         async with trio.open_nursery() as nursery:
@@ -329,19 +355,11 @@ class _Judge:
         async with self._cluster.client("judge", (url,), 2.0) as client:
             while True:
                 try:
-                    if self._serializable:
-                        found = await client.get(b"\0", range_end=b"\0", serializable=True)
-                        self.answers[number] = f"{found.header.revision}/{_fingerprint(found.kvs)}"
-                    else:
-                        await client.get(b"\0", limit=1)
-                        self.answers[number] = "serves"
+                    await client.get(b"\0", limit=1)
+                    self.answers[number] = "serves"
                 except TercetError:
                     self.answers[number] = None
                 await world.clock.sleep(_POLL_SECONDS)
-
-
-def _fingerprint(kvs: object) -> str:
-    return blake2b(repr(kvs).encode(), digest_size=6).hexdigest()
 
 
 def _describe(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 ``@pytest.mark.needs("etcdctl")`` skips a test without the program on a machine of one's own; in continuous
 integration (``CI=true``) the same test fails instead, so that nothing is skipped unseen.
+
+No example of a property test has a deadline: how fast the machine is decides nothing here.
 """
 
 from __future__ import annotations
@@ -9,7 +11,11 @@ from __future__ import annotations
 import os
 import shutil
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("tercet", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("tercet")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,11 +16,16 @@ FOLDERS = ("core", "jepsen_like", "net", "reports", "sim")
 #: Files of net that run as a process of their own or implement the real ports.
 NOT_DRIVERS = {
     "net/real.py",
+    "net/real_backend.py",
     "net/real_disk.py",
+    "net/real_dns.py",
+    "net/tls_auto.py",
+    "net/tls_chain.py",
     "net/cluster.py",
     "net/process.py",
     "net/flags.py",
     "net/log.py",
+    "net/log_outputs.py",
 }
 #: Modules a driver must reach through its World.
 FORBIDDEN_MODULES = {

@@ -7,6 +7,8 @@ and nothing has happened.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .record import Delta, Event, Record, make_record, make_tombstone
 from .store import Store
 
@@ -60,6 +62,14 @@ class Draft:
             return self.store.count(start, end, revision)
         return len(self.select(start, end, revision))
 
+    def data_of(self, record: Record) -> bytes:
+        """As ``Store.data_of``."""
+        return self.store.data_of(record)
+
+    def data_of_all(self, records: Sequence[Record]) -> list[bytes]:
+        """As ``Store.data_of_all``."""
+        return self.store.data_of_all(records)
+
     def put(self, key: bytes, value: bytes, lease: int) -> Record | None:
         """Write a key; the record it replaces."""
         previous = self.latest(key)
@@ -68,7 +78,8 @@ class Draft:
             record = make_record(key, revision, revision, len(self._events), 1, value, lease)
         else:
             record = make_record(
-                key, previous.create_revision, revision, len(self._events), previous.version + 1, value, lease
+                previous.key, previous.create_revision, revision, len(self._events), previous.version + 1,
+                value, lease,
             )
         self._write(record, previous)
         return previous

@@ -39,7 +39,7 @@ def evaluate_put(
     value = request.value
     if request.ignore_value or request.ignore_lease:
         tally.ranges += 1
-        value, lease = _kept(previous, request)
+        value, lease = _kept(store, previous, request)
         tally.txns += 1
     elif request.prev_kv:
         tally.ranges += 1
@@ -49,10 +49,12 @@ def evaluate_put(
     if previous is None:
         record = make_record(key, revision, revision, 0, 1, value, lease)
     else:
-        record = make_record(key, previous.create_revision, revision, 0, previous.version + 1, value, lease)
+        record = make_record(
+            previous.key, previous.create_revision, revision, 0, previous.version + 1, value, lease
+        )
     body = b""
     if request.prev_kv and previous is not None:
-        body = b"".join((b"\x12", varint(len(previous.data)), previous.data))
+        body = _previous_field(store.data_of(previous))
     return body, (Event(record, previous),)
 
 
@@ -106,11 +108,15 @@ def is_read_only(request: rpc.TxnRequest) -> bool:
     return True
 
 
-def _kept(previous: Record | None, request: rpc.PutRequest) -> tuple[bytes, int]:
+def _previous_field(data: bytes) -> bytes:
+    return b"".join((b"\x12", varint(len(data)), data))
+
+
+def _kept(view: Readable, previous: Record | None, request: rpc.PutRequest) -> tuple[bytes, int]:
     """The value and lease of a put that keeps one of them."""
     if previous is None:
         raise rpc_errors.KEY_NOT_FOUND.with_traceback(None)
-    value = value_of(previous) if request.ignore_value else request.value
+    value = value_of(view.data_of(previous)) if request.ignore_value else request.value
     return value, previous.lease if request.ignore_lease else request.lease
 
 
@@ -137,7 +143,7 @@ def _compare_holds(view: Readable, compare: rpc.Compare, tally: Tally) -> bool:
         # A missing key has revision, version and lease 0, but no value at all.
         return compare.target != rpc.Compare.VALUE and _judge(compare, 0, _wanted_number(compare))
     if compare.target == rpc.Compare.VALUE:
-        return all(_judge(compare, value_of(record), compare.value) for record in records)
+        return all(_judge(compare, value_of(view.data_of(record)), compare.value) for record in records)
     wanted = _wanted_number(compare)
     return all(_judge(compare, _number_of(record, compare.target), wanted) for record in records)
 
@@ -263,11 +269,11 @@ def _put_body(draft: Draft, request: rpc.PutRequest, tally: Tally) -> bytes:
     kept = request.ignore_value or request.ignore_lease
     tally.ranges += kept or request.prev_kv
     if kept:
-        value, lease = _kept(draft.latest(request.key), request)
+        value, lease = _kept(draft, draft.latest(request.key), request)
     tally.puts += 1
     previous = draft.put(request.key, value, lease)
     if request.prev_kv and previous is not None:
-        return b"".join((b"\x12", varint(len(previous.data)), previous.data))
+        return _previous_field(draft.data_of(previous))
     return b""
 
 
@@ -279,6 +285,6 @@ def _delete_body(draft: Draft, request: rpc.DeleteRangeRequest, tally: Tally) ->
         return b""
     parts = [b"\x10", varint(len(gone))]
     if request.prev_kv:
-        for record in gone:
-            parts += (b"\x1a", varint(len(record.data)), record.data)
+        for data in draft.data_of_all(gone):
+            parts += (b"\x1a", varint(len(data)), data)
     return b"".join(parts)

@@ -35,7 +35,7 @@ def hash_history(store: Store, revision: int) -> int:
     for record in records:
         place = _PLACE.pack(record.mod_revision, b"_", record.sub)
         if record.version:
-            total = google_crc32c.extend(total, place + record.data)
+            total = google_crc32c.extend(total, place + store.data_of(record, keep=False))
         else:
             key = b"".join((b"\n", varint(len(record.key)), record.key))
             total = google_crc32c.extend(total, place + b"t" + key)

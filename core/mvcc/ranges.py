@@ -8,7 +8,7 @@ has left over.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .. import rpc_errors
@@ -33,13 +33,16 @@ class Readable(Protocol):
 
     def count(self, start: bytes, end: bytes | None, revision: int) -> int: ...
 
+    def data_of(self, record: Record) -> bytes: ...
+
+    def data_of_all(self, records: Sequence[Record]) -> list[bytes]: ...
+
 
 _SORT_KEYS: dict[int, Callable[[Record], object]] = {
     rpc.RangeRequest.KEY: lambda record: record.key,
     rpc.RangeRequest.VERSION: lambda record: record.version,
     rpc.RangeRequest.CREATE: lambda record: record.create_revision,
     rpc.RangeRequest.MOD: lambda record: record.mod_revision,
-    rpc.RangeRequest.VALUE: value_of,
 }
 
 
@@ -77,14 +80,18 @@ def answer_range(view: Readable, request: rpc.RangeRequest) -> bytes:
         record = view.latest(key)
         if record is None:
             return b""
-        return b"".join((b"\x12", varint(len(record.data)), record.data, b"\x20\x01"))
+        data = record.data
+        if data is None:
+            data = view.data_of(record)
+        return b"".join((b"\x12", varint(len(data)), data, b"\x20\x01"))
     end = range_end_of(key, range_end)
     count = view.count(key, end, revision)
     more = False
     records: list[Record] = []
     if not request.count_only:
         more, records = _chosen(view, request, end, revision)
-    return _body(records, count, more=more, keys_only=request.keys_only)
+    shown = [without_value(record) for record in records] if request.keys_only else view.data_of_all(records)
+    return _body(shown, count, more=more)
 
 
 def _is_special(request: rpc.RangeRequest) -> bool:
@@ -109,11 +116,20 @@ def _chosen(
     if _has_bounds(request):
         records = [record for record in records if _within_bounds(record, request)]
     if order or request.sort_target:
-        sort_key = _SORT_KEYS.get(request.sort_target, _SORT_KEYS[0])
-        records.sort(key=sort_key, reverse=order == rpc.RangeRequest.DESCEND)  # type: ignore[arg-type]
+        _sort(view, records, request.sort_target, descending=order == rpc.RangeRequest.DESCEND)
     if limit and len(records) > limit:
         return True, records[:limit]
     return False, records
+
+
+def _sort(view: Readable, records: list[Record], target: int, *, descending: bool) -> None:
+    if target == rpc.RangeRequest.VALUE:
+        values = list(map(value_of, view.data_of_all(records)))
+        order = sorted(range(len(records)), key=values.__getitem__, reverse=descending)
+        records[:] = [records[place] for place in order]
+        return
+    sort_key = _SORT_KEYS.get(target, _SORT_KEYS[0])
+    records.sort(key=sort_key, reverse=descending)  # type: ignore[arg-type]
 
 
 def _within_bounds(record: Record, request: rpc.RangeRequest) -> bool:
@@ -125,10 +141,9 @@ def _within_bounds(record: Record, request: rpc.RangeRequest) -> bool:
     )
 
 
-def _body(records: list[Record], count: int, *, more: bool, keys_only: bool) -> bytes:
+def _body(shown: list[bytes], count: int, *, more: bool) -> bytes:
     parts: list[bytes] = []
-    for record in records:
-        data = without_value(record) if keys_only else record.data
+    for data in shown:
         parts += (b"\x12", varint(len(data)), data)
     if more:
         parts.append(b"\x18\x01")

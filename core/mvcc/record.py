@@ -4,18 +4,25 @@ A record is one key at one revision; it carries its serialised ``mvccpb.KeyValue
 responses as it is. A record with version 0 is a tombstone: the key was deleted at that revision. An event
 is a change: the new record and the live one it replaced. A tuple of events is a *delta*: what one entry of
 the log does to the store, to the leases and to the watchers.
+
+The wire form of a record that is on disk may be dropped from memory; the store knows how to get it back
+(``Store.data_of``). Nothing else of a record ever changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from ..wire.proto import kv_pb2
 
-__all__ = ["Delta", "Event", "Record", "encode_event", "make_record", "make_tombstone", "value_of", "varint",
-           "without_value"]
+__all__ = [
+    "Delta", "Event", "Record", "drop_data", "encode_event", "make_record", "make_tombstone", "restore_data",
+    "share_key", "value_of", "varint", "without_value",
+]
 
 _ONE_BYTE = tuple(bytes((n,)) for n in range(128))
 
@@ -29,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sub: int  # place within its revision, from 0: a transaction writes several records
     version: int
     lease: int  # 0: none
-    data: bytes  # serialised mvccpb.KeyValue
+    data: bytes | None = None  # serialised mvccpb.KeyValue; None: on disk only, see ``Store.data_of``
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -82,23 +89,47 @@ def make_tombstone(key: bytes, mod_revision: int, sub: int) -> Record:
     return Record(key, 0, mod_revision, sub, 0, 0, data)
 
 
-def value_of(record: Record) -> bytes:
-    """The value, decoded from the wire form; empty for a tombstone."""
-    return kv_pb2.KeyValue.FromString(record.data).value
+def drop_data(record: Record) -> None:
+    """Forget the wire form of a record that can be read back."""
+    force_setattr(record, "data", None)
+
+
+def restore_data(record: Record, data: bytes) -> None:
+    """Give a record the wire form that it had."""
+    force_setattr(record, "data", data)
+
+
+def share_key(record: Record, key: bytes) -> None:
+    """Give a record an equal key that is in memory already."""
+    force_setattr(record, "key", key)
+
+
+def value_of(data: bytes) -> bytes:
+    """The value in a record's wire form; empty for a tombstone."""
+    return kv_pb2.KeyValue.FromString(data).value
 
 
 def without_value(record: Record) -> bytes:
     """The record's wire form with the value left out, for keys-only answers."""
-    message = kv_pb2.KeyValue.FromString(record.data)
-    message.ClearField("value")
-    return message.SerializeToString()
+    bare = make_record(
+        record.key, record.create_revision, record.mod_revision, 0, record.version, b"", record.lease
+    )
+    assert bare.data is not None
+    return bare.data
 
 
-def encode_event(event: Event, *, prev_kv: bool) -> bytes:
-    """Serialise as ``mvccpb.Event``; ``prev_kv`` adds the record replaced, if there was one."""
-    data = event.record.data
-    head = b"\x12" if event.record.version else b"\x08\x01\x12"
+def encode_event(event: Event, *, prev_kv: bool, data_of: Callable[[Record], bytes]) -> bytes:
+    """Serialise as ``mvccpb.Event``; ``prev_kv`` adds the record replaced, if there was one.
+
+    Args:
+        data_of: the store's, for what is not in memory.
+    """
+    record = event.record
+    data = record.data
+    if data is None:
+        data = data_of(record)
+    head = b"\x12" if record.version else b"\x08\x01\x12"
     if prev_kv and event.previous is not None:
-        previous = event.previous.data
+        previous = data_of(event.previous)
         return b"".join((head, varint(len(data)), data, b"\x1a", varint(len(previous)), previous))
     return b"".join((head, varint(len(data)), data))

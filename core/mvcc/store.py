@@ -1,4 +1,4 @@
-"""The multi-version store: every key's history, a sorted index of keys, and a log of deltas by revision.
+"""The multi-version store: every key's history, a sorted index of keys, and a log of what revisions changed.
 
 Reading is a question to ``Store`` at a revision; writing is ``advance(delta)``, where the delta was computed
 without touching the store (``mvcc.evaluate``). Three structures, each with one duty:
@@ -8,8 +8,13 @@ without touching the store (``mvcc.evaluate``). Three structures, each with one 
   tombstone is a record of version 0, and a put after it starts at version 1.
 - ``_live`` and ``_dead``: the keys that exist now, and those that only the past knows, both sorted. A range
   over the present touches live keys only and counts them in O(log n); a range over the past merges both.
-- ``_log``: the delta of each revision, addressed by revision. Every revision above 1 has exactly one,
-  because a request that changes nothing takes no revision. Watchers read their past here.
+- ``_log``: the keys that each revision changed, addressed by revision. Every revision above 1 changes
+  something, because a request that changes nothing takes no revision. Watchers read their past here: an
+  event is found again in its key's history.
+
+What a record says besides its value stays in memory; its wire form, value included, need not. New records
+are noted in ``fresh``; once they are on disk (``settle``), the newest wire forms are kept up to a bound, and
+older ones are read back by ``fetch`` when somebody wants them. Without a disk nothing is ever dropped.
 
 Compaction at C forgets what no read at or after C can see. It is logical at once (``compacted``) and
 physical in steps (``scrub``), which walk the log from the old compaction to the new one: only keys changed
@@ -22,36 +27,61 @@ The first revision is 1 (empty store); ``compacted`` is -1 before the first comp
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
+from typing import TypeAlias
 
 from sortedcontainers import SortedList
 
-from .record import Delta, Event, Record
+from ..errors import Corruption
+from .record import Delta, Event, Record, drop_data, restore_data, share_key
 
-__all__ = ["Store"]
+__all__ = ["RESIDENT_BYTES", "Fetch", "Store"]
 
 _by_revision = attrgetter("mod_revision")
+
+#: Wire forms that are on disk, too, are kept in memory up to so many bytes.
+RESIDENT_BYTES = 64 << 20
+
+#: Of one key, and at once: a key that was written a million times must not stall the rest.
+_TRIM_RECORDS = 1_000
+
+#: Reads the wire form of the record with this ``mod_revision`` and ``sub`` back from disk.
+Fetch: TypeAlias = Callable[[int, int], bytes]
+
+
+def _no_disk(revision: int, sub: int) -> bytes:
+    raise Corruption(f"the record of revision {revision}.{sub} is neither in memory nor on disk")
 
 
 class Store:
     """Every key at every revision since the last compaction. Mutable; only ``advance``, ``compact`` and
-    ``scrub`` change it."""
+    ``scrub`` change what it says.
+
+    ``fresh`` and ``dropped`` are for who writes the store to disk: the records that came and those that
+    ``scrub`` dropped, since this was last asked (``take_fresh``).
+    """
 
     __slots__ = (
-        "_dead", "_histories", "_live", "_log", "_log_first", "_log_stale", "compacted", "data_bytes",
-        "revision",
+        "_dead", "_histories", "_live", "_log", "_log_first", "_log_stale", "_resident", "_resident_bytes",
+        "compacted", "dropped", "fetch", "fresh", "resident_limit", "revision",
     )
 
     def __init__(self) -> None:
         self.revision = 1
         self.compacted = -1
-        self.data_bytes = 0  # wire bytes of all records held
+        self.fetch: Fetch = _no_disk
+        self.resident_limit = RESIDENT_BYTES
+        self.fresh: list[Record] = []
+        self.dropped: list[Record] = []
+        self._resident: deque[Record] = deque()  # on disk and in memory, by age
+        self._resident_bytes = 0
         self._histories: dict[bytes, list[Record]] = {}
         self._live: SortedList[bytes] = SortedList()
         self._dead: SortedList[bytes] = SortedList()
-        self._log: list[Delta] = []
+        self._log: list[bytes | tuple[bytes, ...]] = []  # one key or, by ``sub``, several
         self._log_first = 2  # the revision of _log[0]
         self._log_stale = 0  # so many entries at its front have been forgotten
 
@@ -108,6 +138,38 @@ class Store:
         """The number of keys there are now."""
         return len(self._live)
 
+    def holds(self, key: bytes, mod_revision: int, sub: int) -> bool:
+        """Whether a record is still part of its key's history."""
+        return self._find(key, mod_revision, sub) >= 0
+
+    def data_of(self, record: Record, *, keep: bool = True) -> bytes:
+        """The wire form of one of this store's records, from memory or from disk.
+
+        Args:
+            keep: have it in memory from now on, as it may be wanted again.
+
+        Raises:
+            Corruption: it is nowhere; so is that of a record that a compaction has dropped.
+        """
+        data = record.data
+        if data is None:
+            data = self.fetch(record.mod_revision, record.sub)
+            if keep:
+                restore_data(record, data)
+                self._keep((record,))
+        return data
+
+    def data_of_all(self, records: Sequence[Record]) -> list[bytes]:
+        """The wire forms of many records; what is read from disk is not kept."""
+        found = [record.data for record in records]
+        if None in found:
+            fetch = self.fetch
+            return [
+                fetch(record.mod_revision, record.sub) if data is None else data
+                for data, record in zip(found, records, strict=True)
+            ]
+        return found  # type: ignore[return-value]  # no None in it
+
     def records(self) -> Iterator[Record]:
         """Every record that a read at or after the compaction, or a watch from it, can see: by key, then
         by age. Does not depend on how far ``scrub`` has come."""
@@ -135,14 +197,34 @@ class Store:
         place = max(revision - self._log_first, self._log_stale)
         log = self._log
         while place < len(log) and (seen < limit or not seen):
-            delta = log[place]
+            keys = log[place]
+            if isinstance(keys, bytes):
+                keys = (keys,)
+            revision = self._log_first + place
             place += 1
-            seen += len(delta)
-            for event in delta:
-                key = event.record.key
+            seen += len(keys)
+            for sub, key in enumerate(keys):
                 if start <= key and (end is None or key < end):
-                    found.append(event)
+                    found.append(self._event(key, revision, sub))
         return found, self._log_first + place
+
+    def _find(self, key: bytes, mod_revision: int, sub: int) -> int:
+        """The place of a record in its key's history; -1 when it is not there."""
+        history = self._histories.get(key, [])
+        place = bisect_left(history, mod_revision, key=_by_revision)
+        while place < len(history) and history[place].mod_revision == mod_revision:
+            if history[place].sub == sub:
+                return place
+            place += 1
+        return -1
+
+    def _event(self, key: bytes, mod_revision: int, sub: int) -> Event:
+        """The event of a revision not below the compaction."""
+        place = self._find(key, mod_revision, sub)
+        assert place >= 0, (key, mod_revision, sub)
+        history = self._histories[key]
+        before = history[place - 1] if place else None
+        return Event(history[place], before if before is not None and before.version else None)
 
     def _events_of_key(self, revision: int, key: bytes, limit: int) -> tuple[list[Event], int]:
         """As ``events_since`` for one key, by its history: the length of the log does not matter."""
@@ -181,7 +263,7 @@ class Store:
         histories = self._histories
         for event in delta:
             record = event.record
-            self.data_bytes += len(record.data)
+            self.fresh.append(record)
             history = histories.get(record.key)
             if history is None:
                 histories[record.key] = [record]
@@ -199,7 +281,7 @@ class Store:
             elif was_live:
                 self._live.remove(record.key)
                 self._dead.add(record.key)
-        self._log.append(delta)
+        self._log.append(delta[0].record.key if len(delta) == 1 else tuple(e.record.key for e in delta))
         self.revision += 1
         assert delta[0].record.mod_revision == self.revision
 
@@ -212,7 +294,7 @@ class Store:
         self.compacted = revision
 
     def scrub(self, limit: int) -> bool:
-        """Drop about ``limit`` superseded records and log entries.
+        """Drop about ``limit`` superseded records and log entries, and a thousand records more at most.
 
         Returns:
             True when nothing is left to drop; calling again then is harmless.
@@ -221,17 +303,14 @@ class Store:
         place, seen = self._log_stale, 0
         end = min(len(log), self.compacted - self._log_first)
         while place < end and seen < limit:
-            for event in log[place]:
-                self._trim(event.record.key)
-            seen += len(log[place])
+            seen += self._trim_all(log[place])
             log[place] = ()
             place += 1
         if place < end:
             self._log_stale = place
             return False
         if 0 <= end < len(log):
-            for event in log[end]:
-                self._trim(event.record.key)
+            self._trim_all(log[end])
         self._log_stale = place
         if place > len(log) // 2:  # seldom enough that moving the rest costs nothing in the mean
             del log[:place]
@@ -239,41 +318,99 @@ class Store:
             self._log_stale = 0
         return True
 
-    def _trim(self, key: bytes) -> None:
+    def _trim_all(self, keys: bytes | tuple[bytes, ...]) -> int:
+        if isinstance(keys, bytes):
+            keys = (keys,)
+        return len(keys) + sum(map(self._trim, keys))
+
+    def _trim(self, key: bytes) -> int:
+        """Drop superseded records of a key, a bounded number: the log comes by once for each of them."""
         history = self._histories.get(key)
         if history is None:
-            return
-        place = _first_kept(history, self.compacted)
-        if not place:
-            return
-        self.data_bytes -= sum(len(record.data) for record in history[:place])
-        del history[:place]
-        if not history:
-            del self._histories[key]
-            self._dead.remove(key)
+            return 0
+        place = min(_first_kept(history, self.compacted), _TRIM_RECORDS)
+        if place:
+            self.dropped += history[:place]
+            del history[:place]
+            if not history:
+                del self._histories[key]
+                self._dead.remove(key)
+        return place
+
+    # ---- the disk
+
+    def take_fresh(self) -> tuple[list[Record], list[Record]]:
+        """The records that came, in order, and those dropped since the last call (some may be in both)."""
+        fresh, dropped = self.fresh, self.dropped
+        self.fresh, self.dropped = [], []
+        return fresh, dropped
+
+    def settle(self, records: Iterable[Record]) -> None:
+        """These records, taken by ``take_fresh``, can be fetched from now on."""
+        self._keep(records)
+
+    def _keep(self, records: Iterable[Record]) -> None:
+        """Add to what memory holds of the disk, and drop the oldest of it beyond the bound."""
+        resident, size = self._resident, self._resident_bytes
+        for record in records:
+            resident.append(record)
+            size += len(record.data or b"")
+        limit = self.resident_limit
+        while size > limit:
+            record = resident.popleft()
+            size -= len(record.data or b"")
+            drop_data(record)
+        self._resident_bytes = size
 
     # ---- whole states
 
-    def load(self, revision: int, compacted: int, records: Sequence[Record]) -> None:
-        """Become the store that ``records`` (as from ``records()``) describe; only for an empty store."""
+    def load(self, revision: int, compacted: int, records: Iterable[Record]) -> None:
+        """Become the store that ``records`` describe; only for an empty store.
+
+        Args:
+            records: of one key by age, as from ``records()``; what the compaction drops may be among them.
+        """
         assert not self._histories
         self.revision, self.compacted = revision, compacted
+        histories = self._histories
         for record in records:
-            self._histories.setdefault(record.key, []).append(record)
-            self.data_bytes += len(record.data)
-        events: list[tuple[int, int, Event]] = []
-        for key, history in self._histories.items():
-            (self._live if history[-1].version else self._dead).add(key)
-            previous: Record | None = None
-            for record in history:
-                events.append((record.mod_revision, record.sub, Event(record, previous)))
-                previous = record if record.version else None
-        events.sort(key=lambda row: row[:2])
+            history = histories.get(record.key)
+            if history is None:
+                histories[record.key] = [record]
+            else:
+                share_key(record, history[0].key)
+                history.append(record)
         self._log_first = max(2, compacted)
-        self._log = [() for _ in range(self._log_first, revision + 1)]
-        place = bisect_left(events, self._log_first, key=lambda row: row[0])
-        for mod_revision, _, event in events[place:]:
-            self._log[mod_revision - self._log_first] += (event,)
+        self._load_log()
+        for key in [key for key, history in histories.items() if history[0].mod_revision <= compacted]:
+            history = histories[key]
+            del history[: _first_kept(history, compacted)]
+            if not history:
+                del histories[key]
+        self._live = SortedList(key for key, history in histories.items() if history[-1].version)
+        self._dead = SortedList(key for key, history in histories.items() if not history[-1].version)
+
+    def _load_log(self) -> None:
+        """Note the changed keys of each revision from the compaction on."""
+        first = self._log_first
+        log: list[bytes | tuple[bytes, ...]] = [()] * (self.revision + 1 - first)
+        crowded: dict[int, list[tuple[int, bytes]]] = {}
+        for key, history in self._histories.items():
+            for record in history:
+                place = record.mod_revision - first
+                if place >= 0:
+                    if log[place]:
+                        crowded[place] = []
+                    log[place] = key
+        if crowded:
+            for key, history in self._histories.items():
+                for record in history:
+                    rows = crowded.get(record.mod_revision - first)
+                    if rows is not None:
+                        rows.append((record.sub, key))
+            for place, rows in crowded.items():
+                log[place] = tuple(key for _, key in sorted(rows))
+        self._log = log
 
 
 def _first_kept(history: Sequence[Record], compacted: int) -> int:

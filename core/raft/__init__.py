@@ -4,12 +4,17 @@ from .log import Log
 from .progress import Progress, ProgressState
 from .quorum import Configuration, configuration_of
 from .refusals import RULES, Rule
-from .state import Config, Leadership, RaftState, Transition, restart, state_digest
+from .snapshot import snapshot_meta
+from .starting import restart
+from .state import Config, Leadership, RaftState, Transition, state_digest
 from .step import NO_EFFECTS, step
 from .types import (
     AppendReply,
     AppendRequest,
     Applied,
+    Change,
+    ChangeKind,
+    ConfChange,
     Effects,
     Entry,
     EntryKind,
@@ -20,6 +25,7 @@ from .types import (
     Message,
     Persisted,
     Propose,
+    ProposeConfChange,
     ProposeRequest,
     ReadIndex,
     ReadIndexReply,
@@ -28,10 +34,22 @@ from .types import (
     Receive,
     Refusal,
     Role,
+    SnapshotInstalled,
+    SnapshotMeta,
+    SnapshotReady,
+    SnapshotRequest,
+    SnapshotSent,
     SoftState,
     Tick,
+    TimeoutNow,
+    TransferLeader,
+    TransferRequest,
+    TransitionKind,
+    Unreachable,
     VoteReply,
     VoteRequest,
+    decode_conf_change,
+    encode_conf_change,
 )
 
 __all__ = [
@@ -40,6 +58,9 @@ __all__ = [
     "AppendReply",
     "AppendRequest",
     "Applied",
+    "Change",
+    "ChangeKind",
+    "ConfChange",
     "Config",
     "Configuration",
     "Effects",
@@ -56,6 +77,7 @@ __all__ = [
     "Progress",
     "ProgressState",
     "Propose",
+    "ProposeConfChange",
     "ProposeRequest",
     "RaftState",
     "ReadIndex",
@@ -66,13 +88,26 @@ __all__ = [
     "Refusal",
     "Role",
     "Rule",
+    "SnapshotInstalled",
+    "SnapshotMeta",
+    "SnapshotReady",
+    "SnapshotRequest",
+    "SnapshotSent",
     "SoftState",
     "Tick",
+    "TimeoutNow",
+    "TransferLeader",
+    "TransferRequest",
     "Transition",
+    "TransitionKind",
+    "Unreachable",
     "VoteReply",
     "VoteRequest",
     "configuration_of",
+    "decode_conf_change",
+    "encode_conf_change",
     "restart",
+    "snapshot_meta",
     "state_digest",
     "step",
 ]

@@ -15,21 +15,23 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from . import quorum, reads, replication
+from . import leases, quorum, reads, replication, transfer
 from .log import Log
 from .progress import Progress, ProgressState
 from .quorum import VoteResult
-from .state import Duty, Leadership, RaftState, election_timeout
-from .types import Role, Tick, VoteReply, VoteRequest
+from .state import Duty, Leadership, Lease, RaftState, election_timeout
+from .types import Role, Tick, TimeoutNow, VoteReply, VoteRequest
 
 __all__ = [
-    "answer_vote", "become_follower", "become_leader", "campaign", "log_up_to_date", "may_vote",
-    "on_vote_reply", "on_vote_request", "protects_leader", "tick",
+    "answer_vote", "become_follower", "become_leader", "campaign", "log_up_to_date", "may_campaign",
+    "may_vote", "on_timeout_now", "on_vote_reply", "on_vote_request", "protects_leader", "tick",
 ]
 
 
 def tick(state: RaftState, event: Tick, duty: Duty) -> RaftState:
     """Let one tick pass: a leader sends heartbeats, anybody else comes closer to a campaign."""
+    if state.lease_guard:
+        state = replace(state, lease_guard=state.lease_guard - 1)
     if state.leadership is not None:
         return _leader_tick(state, state.leadership, duty)
     elapsed = state.election_elapsed + 1
@@ -53,11 +55,19 @@ def _leader_tick(state: RaftState, leadership: Leadership, duty: Duty) -> RaftSt
                 return become_follower(state, state.current_term, 0, duty)
             progress = tuple([replace(peer, active=False) for peer in leadership.progress])
             leadership = replace(leadership, progress=progress)
+    if leadership.transfer_target:
+        leadership = transfer.tick(state, leadership, duty)
+    if leadership.lease is not None:
+        leadership = leases.ticked(leadership, leadership.lease)
     beats = leadership.heartbeat_elapsed + 1
     if beats < state.config.heartbeat_ticks:
         leadership = replace(leadership, heartbeat_elapsed=beats)
         return replace(state, election_elapsed=elapsed, leadership=leadership)
-    leadership = replace(reads.with_new_round(leadership), heartbeat_elapsed=0)
+    if leadership.lease is not None:
+        leadership = leases.with_round(leadership, leadership.lease)
+    else:
+        leadership = reads.with_new_round(leadership)
+    leadership = replace(leadership, heartbeat_elapsed=0)
     leadership = replication.heartbeat(state, leadership, duty)
     return replace(state, election_elapsed=elapsed, leadership=leadership)
 
@@ -82,14 +92,41 @@ def become_follower(state: RaftState, term: int, leader_id: int, duty: Duty) -> 
         granted=(),
         refused=(),
         leadership=None,
+        session=-1,
     )
 
 
-def campaign(state: RaftState, duty: Duty) -> RaftState:
-    """The timeout has passed: ask for pre-votes, or for votes at once when pre-vote is off."""
+def may_campaign(state: RaftState) -> str:
+    """Why this node may not campaign: a rule, or "" when it may.
+
+    A node that has not applied a committed change would count the votes of a configuration whose successor
+    may already decide without it (bug B11).
+    """
     node_id = state.config.node_id
     if node_id not in state.configuration.voters and node_id not in state.configuration.outgoing:
-        duty.refuse("election/not-a-voter")
+        return "election/not-a-voter"
+    if state.installing is not None:
+        return "election/installing"
+    if state.log.changes(state.applied_index + 1, state.commit_index):
+        return "election/change-unapplied"
+    return ""
+
+
+def on_timeout_now(state: RaftState, message: TimeoutNow, duty: Duty) -> RaftState:
+    """The leader hands over: campaign at once, without pre-vote (thesis 3.10)."""
+    return campaign(state, duty, forced=True)
+
+
+def campaign(state: RaftState, duty: Duty, *, forced: bool = False) -> RaftState:
+    """The timeout has passed: ask for pre-votes, or for votes at once when pre-vote is off.
+
+    Args:
+        forced: the leader itself asked for it: ask for votes at once, and of those who still hear it.
+    """
+    node_id = state.config.node_id
+    rule = may_campaign(state)
+    if rule:
+        duty.refuse(rule)
         return replace(state, election_elapsed=0, leader_id=0)
     campaigns = state.campaigns + 1
     state = replace(
@@ -102,13 +139,17 @@ def campaign(state: RaftState, duty: Duty) -> RaftState:
         granted=(node_id,),
         refused=(),
     )
-    if not state.config.pre_vote or quorum.vote_result(state.configuration, (node_id,)) == VoteResult.WON:
-        return _stand(state, duty)
+    if forced or not state.config.pre_vote or _won_alone(state):
+        return _stand(state, duty, forced=forced)
     duty.send += _vote_requests(state, state.current_term + 1, pre_vote=True)
     return state
 
 
-def _stand(state: RaftState, duty: Duty) -> RaftState:
+def _won_alone(state: RaftState) -> bool:
+    return quorum.vote_result(state.configuration, (state.config.node_id,)) == VoteResult.WON
+
+
+def _stand(state: RaftState, duty: Duty, *, forced: bool = False) -> RaftState:
     """Raise the term, vote for ourselves, and ask everybody else."""
     node_id = state.config.node_id
     term = state.current_term + 1
@@ -123,13 +164,15 @@ def _stand(state: RaftState, duty: Duty) -> RaftState:
         granted=(node_id,),
         refused=(),
     )
-    if quorum.vote_result(state.configuration, (node_id,)) == VoteResult.WON:
+    if _won_alone(state):
         return become_leader(state, duty)
-    duty.send_after_persist += _vote_requests(state, term, pre_vote=False)
+    duty.send_after_persist += _vote_requests(state, term, pre_vote=False, forced=forced)
     return state
 
 
-def _vote_requests(state: RaftState, term: int, *, pre_vote: bool) -> tuple[VoteRequest, ...]:
+def _vote_requests(
+    state: RaftState, term: int, *, pre_vote: bool, forced: bool = False
+) -> tuple[VoteRequest, ...]:
     node_id = state.config.node_id
     log = state.log
     return tuple(
@@ -140,6 +183,7 @@ def _vote_requests(state: RaftState, term: int, *, pre_vote: bool) -> tuple[Vote
             last_log_index=log.last_index,
             last_log_term=log.last_term,
             pre_vote=pre_vote,
+            forced=forced,
         )
         for member in state.configuration.members
         if member != node_id and member not in state.configuration.learners
@@ -148,11 +192,8 @@ def _vote_requests(state: RaftState, term: int, *, pre_vote: bool) -> tuple[Vote
 
 def protects_leader(state: RaftState) -> bool:
     """Whether a leader was heard so lately that nobody may be helped to replace it (thesis 4.2.3)."""
-    return (
-        state.config.check_quorum
-        and state.leader_id != 0
-        and state.election_elapsed < state.config.election_ticks
-    )
+    heard = state.leader_id != 0 and state.election_elapsed < state.config.election_ticks
+    return (state.config.check_quorum and heard) or leases.promises_kept(state)
 
 
 def log_up_to_date(log: Log, last_log_index: int, last_log_term: int) -> bool:
@@ -193,6 +234,9 @@ def refuse_vote(state: RaftState, request: VoteRequest, rule: str, duty: Duty) -
 
 def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftState:
     """Grant or refuse a vote or pre-vote; the request's term is not below ours."""
+    if leases.promises_kept(state) and not request.forced:
+        refuse_vote(state, request, "vote/leader-alive", duty)
+        return state
     if not may_vote(state, request):
         refuse_vote(state, request, "vote/already-voted", duty)
         return state
@@ -253,6 +297,11 @@ def become_leader(state: RaftState, duty: Duty) -> RaftState:
         election_elapsed=0,
         granted=(),
         refused=(),
-        leadership=Leadership(progress),
+        session=-1,
+        leadership=Leadership(
+            progress,
+            pending_conf_index=state.log.last_index,
+            lease=Lease() if state.config.read_only_lease else None,
+        ),
     )
     return replication.append(state, (b"",), duty)

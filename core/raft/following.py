@@ -62,8 +62,14 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
     """Accept the leader's entries if the one before them agrees; else tell where logs may still agree."""
     log = state.log
     prev = request.prev_log_index
+    if state.installing is not None:
+        duty.refuse("append/installing", f"entry {prev + 1}")
+        return replace(state, election_elapsed=0)
     if log.term_at(prev) != request.prev_log_term:
-        _refuse_append(state, request, duty)
+        if prev < log.base_index:
+            _acknowledge_committed(state, request, duty)
+        else:
+            _refuse_append(state, request, duty)
         return replace(state, election_elapsed=0)
     new_log, fresh = reconcile(log, request)
     commit = commit_told(request)
@@ -82,7 +88,7 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
         if first <= log.last_index:
             conflict_term = state.current_term
             persisted_index = min(persisted_index, first - 1)
-        duty.entries = fresh
+        duty.entries += fresh
     durable = commit if commit < persisted_index else persisted_index
     if durable > released:
         released = durable
@@ -94,6 +100,7 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
             term=state.current_term,
             success=True,
             match_index=acknowledged_index(request, new_log),
+            session=request.session,
         ),
     )
     return replace(
@@ -104,6 +111,22 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
         persisted_index=persisted_index,
         released_index=released,
         conflict_term=conflict_term,
+        session=request.session if request.session > state.session else state.session,
+    )
+
+
+def _acknowledge_committed(state: RaftState, request: AppendRequest, duty: Duty) -> None:
+    """What a snapshot stands for is committed, so the leader has it, too (figure 3, leader completeness)."""
+    acknowledge(
+        duty,
+        AppendReply(
+            sender=state.config.node_id,
+            to=request.sender,
+            term=state.current_term,
+            success=True,
+            match_index=state.commit_index,
+            session=request.session,
+        ),
     )
 
 
@@ -121,12 +144,17 @@ def _refuse_append(state: RaftState, request: AppendRequest, duty: Duty) -> None
             hint_index=hint,
             hint_term=state.log.term_at(hint),
             refusal="append/no-match",
+            session=request.session,
         ),
     )
 
 
 def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty) -> RaftState:
-    """The leader is alive and has committed so far."""
+    """The leader is alive and has committed so far.
+
+    It tells a commit index only as far as this node has confirmed the log; but a heartbeat may be late, and
+    from before this node was removed, wiped and added again. Its session tells.
+    """
     commit = request.leader_commit
     if not request.quiet:
         duty.send += (
@@ -138,6 +166,13 @@ def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty
             ),
         )
     if commit <= state.commit_index:
+        return replace(state, election_elapsed=0)
+    if state.session >= 0:
+        same_session = request.session == state.session
+    else:  # whoever is a member of nothing has confirmed nothing (bug B14)
+        same_session = commit <= state.log.last_index or bool(state.configuration.members)
+    if not same_session:
+        duty.refuse("heartbeat/other-session", f"commit index {commit}")
         return replace(state, election_elapsed=0)
     if commit > state.log.last_index:
         raise Corruption(

@@ -3,7 +3,7 @@
 Appending to the newest view extends the buffer in place and costs O(1); appending to an older view (after
 a truncation, or when exploring from an old state) copies. A position of the buffer, once written, is never
 written again, so every view ever handed out stays true, and the rolling digest of a prefix may be kept
-beside it.
+beside it. Compaction begins a new buffer, so that memory is freed.
 
 ``base_index`` and ``base_term`` name the last entry a snapshot stands for: 0 as long as there is none.
 
@@ -35,6 +35,7 @@ class Log(msgspec.Struct, frozen=True, gc=False, eq=False):
     base_term: int
     last_index: int
     last_term: int
+    last_change: int = 0  # index of the last configuration change; 0: there is none
 
     def term_at(self, index: int) -> int:
         """The term of the entry at ``index``; the base's own term at the base, -1 outside the log."""
@@ -66,22 +67,58 @@ class Log(msgspec.Struct, frozen=True, gc=False, eq=False):
                 return tuple(found[:count])
         return tuple(found)
 
-    def append(self, entries: tuple[Entry, ...]) -> Log:
-        """This log with ``entries`` (at least one, contiguous, from ``last_index + 1`` on) at its end."""
+    def append(self, entries: tuple[Entry, ...], *, plain: bool = False) -> Log:
+        """This log with ``entries`` (at least one, contiguous, from ``last_index + 1`` on) at its end.
+
+        Args:
+            plain: it is known that there is no configuration change among them.
+        """
         assert entries[0].index == self.last_index + 1, (entries[0].index, self.last_index)
         buffer, digests = self.buffer, self.digests
         length = self.last_index - self.base_index
         if len(buffer) != length:
             buffer, digests = buffer[:length], digests[:length]
         buffer.extend(entries)
+        last_change = self.last_change
+        if not plain:
+            for entry in entries:
+                if entry.kind:
+                    last_change = entry.index
         last = entries[-1]
-        return Log(buffer, digests, self.base_index, self.base_term, last.index, last.term)
+        return Log(buffer, digests, self.base_index, self.base_term, last.index, last.term, last_change)
 
     def truncated(self, last_index: int) -> Log:
         """This log without what comes after ``last_index``, which must not be before the base."""
         assert self.base_index <= last_index <= self.last_index, (self.base_index, last_index)
         last_term = self.term_at(last_index)
-        return Log(self.buffer, self.digests, self.base_index, self.base_term, last_index, last_term)
+        last_change = self.last_change
+        if last_change > last_index:
+            last_change = last_index
+            while last_change > self.base_index and not self.entry(last_change).kind:
+                last_change -= 1
+            if last_change == self.base_index:
+                last_change = 0
+        return Log(
+            self.buffer, self.digests, self.base_index, self.base_term, last_index, last_term, last_change
+        )
+
+    def compacted(self, index: int) -> Log:
+        """This log without the entries up to ``index``, which becomes the base; must be inside the log.
+
+        The rest is copied, so the entries left out are freed with the last older view.
+        """
+        assert self.base_index <= index <= self.last_index, (self.base_index, index, self.last_index)
+        rest = self.buffer[index - self.base_index : self.last_index - self.base_index]
+        last_change = self.last_change if self.last_change > index else 0
+        return Log(rest, [], index, self.term_at(index), self.last_index, self.last_term, last_change)
+
+    def changes(self, first: int, last: int) -> tuple[Entry, ...]:
+        """The configuration changes among the entries ``first .. last``; empty when ``first > last``."""
+        base = self.base_index
+        assert base < first and last <= self.last_index, (base, first, last, self.last_index)
+        if self.last_change < first:
+            return ()
+        return tuple([entry for entry in self.buffer[first - base - 1 : last - base] if entry.kind])
 
     def last_not_after_term(self, index: int, term: int) -> int:
         """The greatest index <= ``index`` whose entry's term is <= ``term``; the base when there is none.

@@ -1,7 +1,8 @@
 """Majorities as functions of values: who has won, and what a majority has reached.
 
 A ``Configuration`` is one majority group, or two while a joint change is under way (``outgoing`` is then
-not empty): a decision needs a majority of each. Learners are replicated to and count nowhere.
+not empty): a decision needs a majority of each. Learners are replicated to and count nowhere. How one
+configuration becomes another is in ``membership``.
 
 Source: Ongaro and Ousterhout 2014, sections 5.2 to 5.4 and 6.
 """
@@ -29,27 +30,44 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True, gc=False):
     outgoing: tuple[int, ...] = ()  # the old voters during a joint change, else empty
     learners: tuple[int, ...] = ()
     members: tuple[int, ...] = ()
+    learners_next: tuple[int, ...] = ()  # voters of ``outgoing`` that become learners when it is left
+    auto_leave: bool = False  # the leader leaves the joint configuration by itself
 
 
 def configuration_of(
-    voters: Collection[int], outgoing: Collection[int] = (), learners: Collection[int] = ()
+    voters: Collection[int],
+    outgoing: Collection[int] = (),
+    learners: Collection[int] = (),
+    learners_next: Collection[int] = (),
+    *,
+    auto_leave: bool = False,
 ) -> Configuration:
     """Build a configuration; ids must be positive, and no id may be both voter and learner.
 
     Raises:
-        ValueError: an id is not positive, repeated, or in two places.
+        ValueError: an id is not positive, repeated, or in two places, or a member of ``learners_next`` is
+            not on its way out of the voters, or a configuration that is not joint says how to be left.
     """
-    for name, group in (("voters", voters), ("outgoing", outgoing), ("learners", learners)):
+    groups = (voters, outgoing, learners, learners_next)
+    for name, group in zip(("voters", "outgoing", "learners", "learners_next"), groups, strict=True):
         if len(frozenset(group)) != len(group) or any(member <= 0 for member in group):
             raise ValueError(f"need distinct ids > 0 in {name}, got {tuple(group)}")
     either = frozenset(voters) | frozenset(outgoing)
     if either & frozenset(learners):
         raise ValueError(f"need learners apart from voters, got {tuple(learners)} and {tuple(voters)}")
+    if not frozenset(learners_next) <= frozenset(outgoing) - frozenset(voters):
+        raise ValueError(
+            f"need learners_next among outgoing only, got {tuple(learners_next)} and {tuple(outgoing)}"
+        )
+    if auto_leave and not outgoing:
+        raise ValueError(f"need a joint configuration to leave by itself, got voters {tuple(voters)} alone")
     return Configuration(
         tuple(sorted(voters)),
         tuple(sorted(outgoing)),
         tuple(sorted(learners)),
         tuple(sorted(either | frozenset(learners))),
+        tuple(sorted(learners_next)),
+        auto_leave,
     )
 
 

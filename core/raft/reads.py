@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from . import quorum
+from . import leases, quorum
 from .state import Duty, Leadership, PendingRead, RaftState
 from .types import HeartbeatRequest, ReadIndex, ReadIndexReply, ReadIndexRequest, ReadState
 
@@ -72,6 +72,9 @@ def _enter(state: RaftState, asker: int, context: int, duty: Duty) -> RaftState:
     if not leader_is_ready(state):
         leadership = replace(leadership, reads=(*pending, PendingRead(asker, context, 0, 0)))
         return replace(state, leadership=leadership)
+    if leases.valid(state):
+        _answer(state, PendingRead(asker, context, state.commit_index, 0), duty)
+        return state
     under_way = bool(pending) and pending[0].round <= leadership.read_round
     read = PendingRead(asker, context, state.commit_index, leadership.read_round + 1)
     leadership = replace(leadership, reads=(*pending, read))
@@ -115,6 +118,7 @@ def _start_round(state: RaftState, duty: Duty) -> RaftState:
                     term=state.current_term,
                     leader_commit=min(peer.match_index, state.commit_index),
                     context=leadership.read_round,
+                    session=peer.session,
                 ),
             )
     return confirm(replace(state, leadership=leadership), duty)

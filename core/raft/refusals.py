@@ -37,5 +37,47 @@ RULES: dict[str, Rule] = {
     "read/no-leader": Rule("There is no leader that could confirm a read index.", "8; thesis 6.4"),
     "read/not-leader": Rule("A forwarded read reached a node that does not lead.", "8; thesis 6.4"),
     "read/leader-changed": Rule("The leader stepped down before a majority confirmed it.", "thesis 6.4"),
+    "propose/transferring": Rule("The leader hands over and takes no more proposals.", "thesis 3.10"),
+    "propose/uncommitted-limit": Rule(
+        "The leader's proposals that wait for a majority would exceed their limit.", "thesis 11.1"
+    ),
+    "election/installing": Rule("A snapshot is being loaded: the log behind it is not durable yet.", "7"),
+    "election/change-unapplied": Rule(
+        "A configuration change is committed but not applied: the votes of the old configuration may decide "
+        "nothing any more.",
+        "6; thesis 4.1",
+    ),
+    "append/installing": Rule("A snapshot is being loaded: entries are taken when it is durable.", "7"),
+    "append/other-session": Rule(
+        "The reply is from before the member was removed and added again: it says nothing about it now.",
+        "6; thesis 4.1",
+    ),
+    "heartbeat/other-session": Rule(
+        "The commit index is what another life of this member had confirmed, not this one.", "6; thesis 4.1"
+    ),
+    "snapshot/stale": Rule("The log is committed, or compacted, beyond this snapshot already.", "7"),
+    "snapshot/not-needed": Rule("The log holds all the snapshot stands for: it is committed instead.", "7"),
+    "snapshot/installing": Rule("Another snapshot is being loaded.", "7"),
+    "snapshot/malformed": Rule("The snapshot's configuration is none.", "7"),
+    "conf/not-ready": Rule(
+        "The leader has not committed an entry of its own term yet.", "6; thesis 4.1, erratum of 2015"
+    ),
+    "conf/pending": Rule("The change before has not been applied yet: one at a time.", "6; thesis 4.1"),
+    "conf/joint": Rule("The configuration is joint: it must be left first.", "6; thesis 4.3"),
+    "conf/not-joint": Rule("The configuration is not joint: there is nothing to leave.", "6; thesis 4.3"),
+    "conf/no-voters": Rule("There must be somebody to vote, before and after a change.", "6"),
+    "conf/bad-id": Rule("0 stands for nobody and cannot be a member.", "6"),
+    "conf/malformed": Rule("The entry's data is no configuration change.", "6"),
+    "conf/refused": Rule("The state machine refused the change: it is as if it were empty.", "6"),
+    "conf/leader-removed": Rule(
+        "The leader is not among the voters any more and steps down.", "6; thesis 4.2.2"
+    ),
+    "transfer/no-leader": Rule("There is no leader that could hand over.", "thesis 3.10"),
+    "transfer/not-leader": Rule("A forwarded transfer reached a node that does not lead.", "thesis 3.10"),
+    "transfer/already-leader": Rule("The target leads already.", "thesis 3.10"),
+    "transfer/not-a-voter": Rule("The target is no voter, so it cannot lead.", "thesis 3.10"),
+    "transfer/under-way": Rule("A transfer to this very target is under way.", "thesis 3.10"),
+    "transfer/replaced": Rule("A transfer to another target took this one's place.", "thesis 3.10"),
+    "transfer/timed-out": Rule("The target does not lead after an election timeout.", "thesis 3.10"),
     "persisted/replaced": Rule("What became durable has been replaced in the log meanwhile.", "5.3"),
 }

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from . import leases, quorum, reads, snapshot, transfer
 from . import progress as peers
-from . import quorum, reads
 from .log import Log
 from .progress import Progress, ProgressState
-from .state import Duty, Leadership, RaftState
+from .state import Config, Duty, Leadership, RaftState
 from .types import (
     AppendReply,
     AppendRequest,
@@ -25,91 +25,90 @@ from .types import (
     HeartbeatReply,
     HeartbeatRequest,
     Persisted,
-    Propose,
-    ProposeRequest,
+    Unreachable,
 )
 
 __all__ = [
-    "append", "heartbeat", "may_commit", "on_append_reply", "on_heartbeat_reply", "on_propose_request",
-    "persisted", "propose",
+    "append", "heartbeat", "may_commit", "on_append_reply", "on_heartbeat_reply", "persisted", "recount",
+    "unreachable",
 ]
 
 _REPLICATE = int(ProgressState.REPLICATE)
 _PROBE = int(ProgressState.PROBE)
+_SNAPSHOT = int(ProgressState.SNAPSHOT)
 
 
 # --- the leader appends and sends -----------------------------------------------------------------------
 
 
-def propose(state: RaftState, event: Propose, duty: Duty) -> RaftState:
-    """Append as leader, hand over to the leader, or tell that there is none."""
-    if state.leadership is not None:
-        return append(state, event.entries, duty)
-    if state.leader_id == 0:
-        duty.dropped += event.entries
-        duty.refuse("propose/no-leader", f"{len(event.entries)} entries")
-        return state
-    duty.send += (
-        ProposeRequest(
-            sender=state.config.node_id, to=state.leader_id, term=state.current_term, entries=event.entries
-        ),
-    )
-    return state
-
-
-def on_propose_request(state: RaftState, message: ProposeRequest, duty: Duty) -> RaftState:
-    """A member's forwarded proposals: append them, or lose them (its client's deadline tells)."""
-    if state.leadership is None:
-        duty.refuse("propose/not-leader", f"{len(message.entries)} entries of {message.sender}")
-        return state
-    return append(state, message.entries, duty)
-
-
-def append(state: RaftState, data: tuple[bytes, ...], duty: Duty) -> RaftState:
+def append(state: RaftState, data: tuple[bytes, ...], duty: Duty, kind: int = 0) -> RaftState:
     """Append entries of the current term to the leader's log and send them to everybody who may get them."""
     leadership = state.leadership
     assert leadership is not None
     if not data:
         return state
     term = state.current_term
-    entries = tuple([Entry(term, index, each) for index, each in enumerate(data, state.log.last_index + 1)])
-    log = state.log.append(entries)
-    duty.entries = entries
+    before = state.log
+    first = before.last_index + 1
+    entries = tuple([Entry(term, index, each, kind) for index, each in enumerate(data, first)])
+    log = before.append(entries, plain=not kind)
+    duty.entries += entries
     config = state.config
-    shared = entries
-    if len(entries) > config.max_append_entries or sum(map(len, data)) > config.max_append_bytes:
-        shared = ()
+    size = sum(map(len, data))
+    fits = len(entries) <= config.max_append_entries and size <= config.max_append_bytes
     node_id = config.node_id
-    progress = tuple(
-        [
-            peer if peer.node_id == node_id else _send_append(state, log, peer, shared, duty)
-            for peer in leadership.progress
-        ]
-    )
-    return replace(state, log=log, leadership=replace(leadership, progress=progress))
+    progress: list[Progress] = []
+    for peer in leadership.progress:
+        if peer.node_id == node_id:
+            progress.append(peer)
+        elif fits and peer.next_index == first and peer.state == _REPLICATE and _has_room(config, peer):
+            # Just these entries: the usual case, made cheap. Everybody is sent the same tuple.
+            duty.send += (
+                AppendRequest(
+                    sender=node_id,
+                    to=peer.node_id,
+                    term=term,
+                    prev_log_index=first - 1,
+                    prev_log_term=before.last_term,
+                    entries=entries,
+                    leader_commit=state.commit_index,
+                    session=peer.session,
+                ),
+            )
+            in_bytes = (*peer.inflight_bytes, size) if config.max_inflight_bytes else ()
+            progress.append(peers.sent(peer, log.last_index, state.commit_index, in_bytes))
+        else:
+            progress.append(_send_append(state, log, peer, duty))
+    return replace(state, log=log, leadership=replace(leadership, progress=tuple(progress)))
+
+
+def _has_room(config: Config, peer: Progress) -> bool:
+    """Whether one more append fits the window of a member in REPLICATE; one may go beyond the bytes."""
+    if len(peer.inflight) >= config.max_inflight_appends:
+        return False
+    return not config.max_inflight_bytes or sum(peer.inflight_bytes) < config.max_inflight_bytes
 
 
 def _send_append(
-    state: RaftState, log: Log, peer: Progress, shared: tuple[Entry, ...], duty: Duty, *, empty: bool = False
+    state: RaftState, log: Log, peer: Progress, duty: Duty, *, empty: bool = False
 ) -> Progress:
     """Send ``peer`` what it lacks, as far as its window allows.
 
     Args:
-        shared: the end of the log, when it fits one append: sent as it is to everybody who needs just that.
         empty: send an append even when it carries nothing, to ask where the peer is.
     """
     config = state.config
     while True:
         next_index = peer.next_index
         pipelined = peer.state == _REPLICATE
-        if len(peer.inflight) >= config.max_inflight_appends if pipelined else peer.probe_wait:
+        if not _has_room(config, peer) if pipelined else peer.probe_wait:
             return peer
+        if next_index <= log.base_index:
+            return snapshot.send(state, peer, duty)
         if next_index > log.last_index:
             if not empty:
                 return peer
             entries: tuple[Entry, ...] = ()
-        elif shared and shared[0].index == next_index:
-            entries = shared
         else:
             entries = log.batch(next_index, config.max_append_entries, config.max_append_bytes)
         duty.send += (
@@ -121,24 +120,18 @@ def _send_append(
                 prev_log_term=log.term_at(next_index - 1),
                 entries=entries,
                 leader_commit=state.commit_index,
+                session=peer.session,
             ),
         )
         last = next_index - 1 + len(entries)
-        told = last if last < state.commit_index else state.commit_index
         if not pipelined:
-            return replace(peer, probe_wait=1, told_commit=told)
-        peer = Progress(
-            peer.node_id,
-            peer.match_index,
-            last + 1,
-            _REPLICATE,
-            (*peer.inflight, last) if entries else peer.inflight,
-            0,
-            told,
-            peer.acked_round,
-            peer.active,
-            peer.tick_match,
-        )
+            return replace(peer, probe_wait=1, told_commit=min(last, state.commit_index))
+        if not entries:
+            return replace(peer, told_commit=min(last, state.commit_index))
+        in_bytes: tuple[int, ...] = ()
+        if config.max_inflight_bytes:
+            in_bytes = (*peer.inflight_bytes, sum([len(entry.data) for entry in entries]))
+        peer = peers.sent(peer, last, state.commit_index, in_bytes)
         if last >= log.last_index:
             return peer
 
@@ -146,7 +139,7 @@ def _send_append(
 def heartbeat(state: RaftState, leadership: Leadership, duty: Duty) -> Leadership:
     """Send everybody a heartbeat, and ask where a member is whose pipeline has stood still for a beat."""
     node_id = state.config.node_id
-    context = leadership.read_round if leadership.reads else 0
+    context = leadership.read_round if leadership.reads or leadership.lease is not None else 0
     progress: list[Progress] = []
     for peer in leadership.progress:
         if peer.node_id == node_id:
@@ -155,12 +148,17 @@ def heartbeat(state: RaftState, leadership: Leadership, duty: Duty) -> Leadershi
         told = min(peer.match_index, state.commit_index)
         duty.send += (
             HeartbeatRequest(
-                sender=node_id, to=peer.node_id, term=state.current_term, leader_commit=told, context=context
+                sender=node_id,
+                to=peer.node_id,
+                term=state.current_term,
+                leader_commit=told,
+                context=context,
+                session=peer.session,
             ),
         )
         if peer.state == _REPLICATE:
             if peer.match_index < peer.next_index - 1 and peer.tick_match == peer.match_index:
-                _ask(state, peer, duty)
+                peer = _ask(state, peer, duty)
             if peer.tick_match != peer.match_index:
                 peer = replace(peer, tick_match=peer.match_index)
         elif peer.probe_wait == 1:
@@ -169,9 +167,11 @@ def heartbeat(state: RaftState, leadership: Leadership, duty: Duty) -> Leadershi
     return replace(leadership, progress=tuple(progress))
 
 
-def _ask(state: RaftState, peer: Progress, duty: Duty) -> None:
+def _ask(state: RaftState, peer: Progress, duty: Duty) -> Progress:
     """Send an empty append behind all that is in flight: its answer tells whether something was lost."""
     previous = peer.next_index - 1
+    if previous < state.log.base_index:
+        return snapshot.send(state, peer, duty)
     duty.send += (
         AppendRequest(
             sender=state.config.node_id,
@@ -181,8 +181,10 @@ def _ask(state: RaftState, peer: Progress, duty: Duty) -> None:
             prev_log_term=state.log.term_at(previous),
             entries=(),
             leader_commit=state.commit_index,
+            session=peer.session,
         ),
     )
+    return peer
 
 
 # --- the leader hears ----------------------------------------------------------------------------------
@@ -191,7 +193,8 @@ def _ask(state: RaftState, peer: Progress, duty: Duty) -> None:
 def persisted(state: RaftState, event: Persisted, duty: Duty) -> RaftState:
     """The log is durable up to an entry, if that entry is still the one that was written."""
     index = event.index
-    if state.log.term_at(index) != event.term or 0 < event.under < state.conflict_term:
+    replaced = state.log.term_at(index) != event.term or 0 < event.under < state.conflict_term
+    if replaced or state.installing is not None:
         duty.refuse("persisted/replaced", f"entry {index} of term {event.term}")
         return state
     if index <= state.persisted_index:
@@ -222,19 +225,29 @@ def on_append_reply(state: RaftState, reply: AppendReply, duty: Duty) -> RaftSta
         duty.refuse("message/stranger", f"append reply of {reply.sender}")
         return state
     peer = leadership.progress[position]
+    if reply.session != peer.session:
+        duty.refuse("append/other-session", f"of {reply.sender}: {reply.session} instead of {peer.session}")
+        return state
     if not reply.success:
         retry = peers.refused(peer, reply, state.log)
         if retry is None:
             duty.refuse("append/stale-refusal", f"of {reply.sender} at {reply.prev_log_index}")
             return _with_peer(state, leadership, position, replace(peer, active=True))
-        retry = _send_append(state, state.log, replace(retry, active=True), (), duty, empty=True)
+        retry = _send_append(state, state.log, replace(retry, active=True), duty, empty=True)
         return _with_peer(state, leadership, position, retry)
     if reply.match_index > state.log.last_index:
         duty.refuse("append/ack-beyond-log", f"of {reply.sender} at {reply.match_index}")
         return state
+    if peer.state == _SNAPSHOT and reply.match_index < state.log.base_index:
+        peer = replace(peer, match_index=max(reply.match_index, peer.match_index), active=True)
+        return _with_peer(state, leadership, position, peer)
     if reply.match_index > peer.match_index or peer.state == _PROBE:
-        return _hold(state, leadership, position, max(reply.match_index, peer.match_index), duty)
-    return state if peer.active else _with_peer(state, leadership, position, replace(peer, active=True))
+        state = _hold(state, leadership, position, max(reply.match_index, peer.match_index), duty)
+    elif not peer.active:
+        state = _with_peer(state, leadership, position, replace(peer, active=True))
+    if leadership.transfer_target == reply.sender:
+        transfer.hand_over(state, duty)
+    return state
 
 
 def _with_peer(state: RaftState, leadership: Leadership, position: int, peer: Progress) -> RaftState:
@@ -269,6 +282,11 @@ def _commit(
 ) -> RaftState:
     reads_wait = bool(leadership.reads) and not reads.leader_is_ready(state)
     durable = commit if commit < state.persisted_index else state.persisted_index
+    if leadership.uncommitted_bytes:
+        term = state.current_term
+        committed = state.log.entries(state.commit_index + 1, commit)
+        size = sum([len(entry.data) for entry in committed if entry.term == term and not entry.kind])
+        leadership = replace(leadership, uncommitted_bytes=leadership.uncommitted_bytes - size)
     state = replace(state, commit_index=commit, released_index=max(state.released_index, durable))
     node_id = state.config.node_id
     for position, peer in enumerate(progress):
@@ -281,7 +299,7 @@ def _commit(
 def _send_due(state: RaftState, peer: Progress, duty: Duty) -> Progress:
     """Send entries the peer lacks; if it lacks none but does not know the commit index, a notice of that."""
     if peer.next_index <= state.log.last_index:
-        peer = _send_append(state, state.log, peer, (), duty)
+        peer = _send_append(state, state.log, peer, duty)
     told = peer.match_index if peer.match_index < state.commit_index else state.commit_index
     if told <= peer.told_commit:
         return peer
@@ -292,9 +310,34 @@ def _send_due(state: RaftState, peer: Progress, duty: Duty) -> Progress:
             term=state.current_term,
             leader_commit=told,
             quiet=True,
+            session=peer.session,
         ),
     )
     return replace(peer, told_commit=told)
+
+
+def recount(state: RaftState, duty: Duty) -> RaftState:
+    """The configuration has changed: commit what its majority holds, and send everybody what is due."""
+    leadership = state.leadership
+    assert leadership is not None
+    progress = list(leadership.progress)
+    held = quorum.reached(state.configuration, [peer.match_index for peer in progress])
+    if held > state.commit_index and may_commit(state.log, held, state.current_term):
+        return _commit(state, leadership, progress, held, duty)
+    node_id = state.config.node_id
+    for position, peer in enumerate(progress):
+        if peer.node_id != node_id:
+            progress[position] = _send_due(state, peer, duty)
+    return replace(state, leadership=replace(leadership, progress=tuple(progress)))
+
+
+def unreachable(state: RaftState, event: Unreachable, duty: Duty) -> RaftState:
+    """The connection to a member was lost: what was in flight is probed for, once it answers again."""
+    leadership = state.leadership
+    position = _member(state, event.member)
+    if leadership is None or position < 0:
+        return state
+    return _with_peer(state, leadership, position, peers.unreachable(leadership.progress[position]))
 
 
 def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> RaftState:
@@ -312,6 +355,11 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> R
     if newer or not peer.active:
         peer = replace(peer, active=True, acked_round=max(peer.acked_round, reply.context))
     if peer.state == _PROBE and peer.probe_wait == 2:
-        peer = _send_append(state, state.log, replace(peer, probe_wait=0), (), duty, empty=True)
+        peer = _send_append(state, state.log, replace(peer, probe_wait=0), duty, empty=True)
     state = _with_peer(state, leadership, position, peer)
-    return reads.confirm(state, duty) if newer and leadership.reads else state
+    if not newer:
+        return state
+    after = state.leadership
+    if after is not None and after.lease is not None:
+        state = leases.confirmed(state, after, after.lease)
+    return reads.confirm(state, duty) if leadership.reads else state

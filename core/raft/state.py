@@ -1,4 +1,4 @@
-"""The state of one Raft node: a frozen value, and the few ways to make one.
+"""The state of one Raft node: a frozen value. ``restart`` makes the first one, ``step`` all others.
 
 Names follow figure 2 of Ongaro and Ousterhout 2014. What only a leader has is in ``Leadership``, which is
 None in every other role. ``Duty`` gathers what a step owes the world while the step runs; it never leaves
@@ -12,13 +12,23 @@ from typing import NamedTuple
 
 import msgspec
 
-from .log import Log, log_of
+from .log import Log
 from .progress import Progress
 from .quorum import Configuration, configuration_of
-from .types import Effects, Entry, HardState, Message, ReadState, Refusal, Role
+from .types import (
+    ConfChange,
+    Effects,
+    Entry,
+    Message,
+    ReadState,
+    Refusal,
+    Role,
+    SnapshotMeta,
+    SnapshotRequest,
+)
 
 __all__ = [
-    "Config", "Duty", "Leadership", "PendingRead", "RaftState", "Transition", "election_timeout", "restart",
+    "Config", "Duty", "Leadership", "Lease", "PendingRead", "RaftState", "Transition", "election_timeout",
     "state_digest",
 ]
 
@@ -31,7 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     node_id: int  # > 0
-    voters: tuple[int, ...]  # at the very beginning; distinct ids > 0
+    voters: tuple[int, ...]  # at the very beginning; distinct ids > 0; (): wait to be told by a leader
     learners: tuple[int, ...] = ()
     election_ticks: int = 10  # > heartbeat_ticks; timeouts are drawn from [this, 2 * this)
     heartbeat_ticks: int = 1  # >= 1
@@ -41,6 +51,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_append_bytes: int = 1024 * 1024  # of data in one append; one entry may be larger
     max_append_entries: int = 1024  # in one append; >= 1
     max_inflight_appends: int = 256  # unanswered appends to one member; >= 1
+    max_inflight_bytes: int = 0  # of data in them; one append may go beyond; 0: no limit
+    max_uncommitted_bytes: int = 0  # of a leader's own proposals; a single one may be larger; 0: no limit
+    #: Serve a leader's reads without asking a majority as long as its lease runs. Safe only while no clock
+    #: of a member runs faster than (election_ticks - 1) / lease ticks times the leader's, and the leader
+    #: is never paused unnoticed (its clock stands still then). See ``leases``.
+    read_only_lease: bool = False
+    lease_ticks: int = 0  # how long a majority's answer lets the leader read; 0: half of election_ticks
 
     def __post_init__(self) -> None:
         if self.node_id <= 0:
@@ -53,6 +70,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("max_append_bytes", "max_append_entries", "max_inflight_appends"):
             if getattr(self, name) < 1:
                 raise ValueError(f"need {name} >= 1, got {getattr(self, name)}")
+        for name in ("max_inflight_bytes", "max_uncommitted_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"need {name} >= 0, got {getattr(self, name)}")
+        if self.read_only_lease and not self.check_quorum:
+            raise ValueError("need check_quorum with read_only_lease: else nobody keeps to the lease")
+        if not 0 <= self.lease_ticks < self.election_ticks:
+            raise ValueError(
+                f"need 0 <= lease_ticks < election_ticks, got {self.lease_ticks} and {self.election_ticks}"
+            )
         configuration_of(self.voters, (), self.learners)
 
 
@@ -68,6 +94,15 @@ class PendingRead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     round: int
 
 
+class Lease(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How long the leader may read without asking (see ``leases``); times are ticks since its election."""
+
+    now: int = 0
+    rounds: tuple[tuple[int, int], ...] = ()  # unconfirmed rounds, each with the time it was sent
+    start: int = -1  # when the newest confirmed round was sent; -1: none is
+    broken: bool = False  # a transfer was begun: somebody may campaign in spite of the lease
+
+
 class Leadership(msgspec.Struct, frozen=True, gc=False):
     """What only a leader knows. ``progress`` is aligned with ``configuration.members``."""
 
@@ -75,10 +110,17 @@ class Leadership(msgspec.Struct, frozen=True, gc=False):
     heartbeat_elapsed: int = 0
     read_round: int = 0  # the newest round sent; a round number is never used twice in a term
     reads: tuple[PendingRead, ...] = ()  # in the order of asking
+    pending_conf_index: int = 0  # no configuration change is proposed before this entry is applied
+    uncommitted_bytes: int = 0  # of the proposals of this term; counted only when they are limited
+    transfer_target: int = 0  # who is to lead next; 0: no transfer is under way
+    transfer_elapsed: int = 0  # ticks since the transfer began
+    lease: Lease | None = None  # None unless reads are served under a lease
 
 
 class RaftState(msgspec.Struct, frozen=True, gc=False):
-    """One node. Invariant: released_index <= commit_index <= last index; persisted_index <= last index."""
+    """One node. Invariant: released_index <= commit_index <= last index; persisted_index <= last index;
+    base index <= applied_index <= released_index, but for the base index while a snapshot is installed.
+    """
 
     config: Config
     configuration: Configuration
@@ -98,6 +140,10 @@ class RaftState(msgspec.Struct, frozen=True, gc=False):
     refused: tuple[int, ...] = ()
     conflict_term: int = 0  # the term in which the log was last truncated since the start
     leadership: Leadership | None = None
+    snapshot: SnapshotMeta | None = None  # the newest durable state of the state machine
+    installing: SnapshotRequest | None = None  # the snapshot that the driver loads at present
+    session: int = -1  # of the last append accepted from the present leader; -1: none
+    lease_guard: int = 0  # ticks for which a leader may rely on this node's refusing votes
 
 
 class Transition(NamedTuple):
@@ -117,6 +163,9 @@ class Duty(msgspec.Struct):
     dropped_reads: tuple[int, ...] = ()
     dropped: tuple[bytes, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    install: SnapshotMeta | None = None
+    dropped_conf_changes: tuple[ConfChange, ...] = ()
+    configuration: SnapshotMeta | None = None
 
     def refuse(self, rule: str, detail: str = "") -> None:
         """Note that ``rule`` (a key of ``refusals.RULES``) stopped something."""
@@ -128,41 +177,6 @@ def election_timeout(config: Config, term: int, campaigns: int) -> int:
     key = f"{config.seed}/{config.node_id}/{term}/{campaigns}".encode()
     draw = int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
     return config.election_ticks + draw % config.election_ticks
-
-
-def restart(
-    config: Config, hard_state: HardState, entries: tuple[Entry, ...] = (), applied: int = 0
-) -> RaftState:
-    """The state of a node that starts with what its disk holds; all of it counts as durable.
-
-    A node that starts for the first time passes ``HardState()``.
-
-    Args:
-        entries: the whole log, from index 1 on.
-        applied: what the state machine has already applied; nothing up to there is handed out again.
-
-    Raises:
-        ValueError: the log has a gap, or ends before ``applied``, or has a term above the current one: the
-            disk lost something that had been promised.
-    """
-    log = log_of(entries)
-    if applied > log.last_index or log.last_term > hard_state.current_term:
-        raise ValueError(
-            f"need a log up to index {applied} and no term above {hard_state.current_term}, got one that "
-            f"ends at index {log.last_index} of term {log.last_term}"
-        )
-    return RaftState(
-        config=config,
-        configuration=configuration_of(config.voters, (), config.learners),
-        log=log,
-        current_term=hard_state.current_term,
-        voted_for=hard_state.voted_for,
-        commit_index=max(applied, min(hard_state.commit_index, log.last_index)),
-        persisted_index=log.last_index,
-        released_index=applied,
-        applied_index=applied,
-        election_timeout=election_timeout(config, hard_state.current_term, 0),
-    )
 
 
 _encode = msgspec.msgpack.Encoder().encode

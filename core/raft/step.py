@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import Corruption
-from . import election, following, reads, replication
+from . import election, following, proposals, reads, reconfigure, replication, snapshot, transfer
 from .state import Duty, RaftState, Transition
 from .types import (
     AppendReply,
@@ -30,14 +30,23 @@ from .types import (
     Message,
     Persisted,
     Propose,
+    ProposeConfChange,
     ProposeRequest,
     ReadIndex,
     ReadIndexReply,
     ReadIndexRequest,
     Receive,
     Role,
+    SnapshotInstalled,
+    SnapshotReady,
+    SnapshotRequest,
+    SnapshotSent,
     SoftState,
     Tick,
+    TimeoutNow,
+    TransferLeader,
+    TransferRequest,
+    Unreachable,
     VoteReply,
     VoteRequest,
 )
@@ -79,7 +88,10 @@ def _effects(before: RaftState, after: RaftState, duty: Duty) -> Effects:
     if after.role != before.role or after.leader_id != before.leader_id or term != before.current_term:
         soft_state = SoftState(Role(after.role), after.leader_id, term)
     if after.released_index != before.released_index:
-        committed = after.log.entries(before.released_index + 1, after.released_index)
+        first = before.released_index
+        if first < after.log.base_index:  # a snapshot stands for the rest
+            first = after.log.base_index
+        committed = after.log.entries(first + 1, after.released_index)
     elif hard_state is None and soft_state is None and duty == _NO_DUTY:
         return NO_EFFECTS
     else:
@@ -95,14 +107,10 @@ def _effects(before: RaftState, after: RaftState, duty: Duty) -> Effects:
         duty.dropped,
         soft_state,
         duty.refusals,
+        duty.install,
+        duty.dropped_conf_changes,
+        duty.configuration,
     )
-
-
-def _applied(state: RaftState, event: Applied, duty: Duty) -> RaftState:
-    if event.index <= state.applied_index:
-        return state
-    assert event.index <= state.released_index, (event.index, state.released_index)
-    return replace(state, applied_index=event.index)
 
 
 def _receive(state: RaftState, event: Receive, duty: Duty) -> RaftState:
@@ -119,10 +127,15 @@ def _receive(state: RaftState, event: Receive, duty: Duty) -> RaftState:
     elif message.term < state.current_term and kind not in _ANY_TERM:
         _older_term(state, message, duty)
         return state
-    if kind in _FROM_LEADER and (state.leader_id != message.sender or state.role != Role.FOLLOWER):
-        if state.role == Role.LEADER:
-            raise Corruption(f"node {message.sender} leads term {state.current_term}, and so does this node")
-        state = election.become_follower(state, state.current_term, message.sender, duty)
+    if kind in _FROM_LEADER:
+        if state.leader_id != message.sender or state.role:  # a follower's role is 0
+            if state.leadership is not None:
+                raise Corruption(
+                    f"node {message.sender} leads term {state.current_term}, and so does this node"
+                )
+            state = election.become_follower(state, state.current_term, message.sender, duty)
+        if state.config.read_only_lease:
+            state = replace(state, lease_guard=state.config.election_ticks)
     after: RaftState = _MESSAGES[kind](state, message, duty)
     return after
 
@@ -159,7 +172,7 @@ def _older_term(state: RaftState, message: Message, duty: Duty) -> None:
                 refusal="term/stale",
             ),
         )
-    elif type(message) in _FROM_LEADER:
+    elif type(message) in _FROM_LEADER and type(message) is not TimeoutNow:
         duty.send_after_persist += (
             AppendReply(
                 sender=sender,
@@ -177,10 +190,16 @@ _Handler = Callable[[RaftState, Any, Duty], RaftState]
 _EVENTS: dict[type, _Handler] = {
     Tick: election.tick,
     Receive: _receive,
-    Propose: replication.propose,
+    Propose: proposals.propose,
+    ProposeConfChange: proposals.propose_conf_change,
     ReadIndex: reads.read_index,
     Persisted: replication.persisted,
-    Applied: _applied,
+    Applied: reconfigure.applied,
+    TransferLeader: transfer.transfer_leader,
+    SnapshotReady: snapshot.ready,
+    SnapshotInstalled: snapshot.installed,
+    SnapshotSent: snapshot.sent,
+    Unreachable: replication.unreachable,
 }
 
 _MESSAGES: dict[type, _Handler] = {
@@ -190,10 +209,15 @@ _MESSAGES: dict[type, _Handler] = {
     AppendReply: replication.on_append_reply,
     HeartbeatRequest: following.on_heartbeat_request,
     HeartbeatReply: replication.on_heartbeat_reply,
-    ProposeRequest: replication.on_propose_request,
+    ProposeRequest: proposals.on_propose_request,
     ReadIndexRequest: reads.on_read_index_request,
     ReadIndexReply: reads.on_read_index_reply,
+    SnapshotRequest: snapshot.on_snapshot_request,
+    TransferRequest: transfer.on_transfer_request,
+    TimeoutNow: election.on_timeout_now,
 }
 
-_FROM_LEADER = (AppendRequest, HeartbeatRequest)  # only the leader of a term sends these
-_ANY_TERM = (ProposeRequest, ReadIndexRequest, ReadIndexReply)  # true and useful whatever the term
+# Only the leader of a term sends these.
+_FROM_LEADER = frozenset((AppendRequest, HeartbeatRequest, SnapshotRequest, TimeoutNow))
+# True and useful whatever the term.
+_ANY_TERM = (ProposeRequest, ReadIndexRequest, ReadIndexReply, TransferRequest)

@@ -15,10 +15,13 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 __all__ = [
-    "AppendReply", "AppendRequest", "Applied", "Effects", "Entry", "EntryKind", "Event", "HardState",
-    "HeartbeatReply", "HeartbeatRequest", "Message", "Natural", "Persisted", "Propose", "ProposeRequest",
-    "ReadIndex", "ReadIndexReply", "ReadIndexRequest", "ReadState", "Receive", "Refusal", "Role", "SoftState",
-    "Tick", "VoteReply", "VoteRequest",
+    "AppendReply", "AppendRequest", "Applied", "Change", "ChangeKind", "ConfChange", "Effects", "Entry",
+    "EntryKind", "Event", "HardState", "HeartbeatReply", "HeartbeatRequest", "Message", "Natural",
+    "Persisted", "Propose", "ProposeConfChange", "ProposeRequest", "ReadIndex", "ReadIndexReply",
+    "ReadIndexRequest", "ReadState", "Receive", "Refusal", "Role", "SnapshotInstalled", "SnapshotMeta",
+    "SnapshotReady", "SnapshotRequest", "SnapshotSent", "SoftState", "Tick", "TimeoutNow", "TransferLeader",
+    "TransferRequest", "TransitionKind", "Unreachable", "VoteReply", "VoteRequest", "decode_conf_change",
+    "encode_conf_change",
 ]
 
 
@@ -31,7 +34,7 @@ class Role(IntEnum):
 
 class EntryKind(IntEnum):
     NORMAL = 0
-    CONF_CHANGE = 1  # used from the membership issue on
+    CONF_CHANGE = 1  # ``data`` is an encoded ``ConfChange``
 
 
 #: An index, a term, an id: what a decoder refuses below 0.
@@ -45,6 +48,65 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     index: Natural
     data: bytes = b""
     kind: int = 0
+
+
+class ChangeKind(IntEnum):
+    """What a configuration change does to one member; etcd's AddNode, RemoveNode, AddLearnerNode."""
+
+    ADD_VOTER = 0  # also: promote a learner
+    REMOVE = 1
+    ADD_LEARNER = 2  # also: demote a voter
+
+
+class TransitionKind(IntEnum):
+    """How a change of several members goes through the joint configuration; etcd's names."""
+
+    AUTO = 0  # simple when at most one voter changes, else joint and left by itself
+    IMPLICIT = 1  # joint, left by the leader once it is committed
+    EXPLICIT = 2  # joint, left by an empty ``ConfChange``
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    kind: ChangeKind
+    node_id: Natural
+
+
+class ConfChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A change of the configuration (thesis chapter 4, joint as in section 6 of the paper).
+
+    No ``changes``: leave the joint configuration. ``context`` is the proposer's own, opaque to Raft: for a
+    member of a cluster it is an encoded command (header and request), which the state machine applies.
+    """
+
+    changes: tuple[Change, ...] = ()
+    transition: TransitionKind = TransitionKind.AUTO
+    context: bytes = b""
+
+
+_change_encoder = msgspec.msgpack.Encoder()
+_change_decoder = msgspec.msgpack.Decoder(ConfChange)
+
+
+def encode_conf_change(change: ConfChange) -> bytes:
+    """The ``data`` of an entry of kind CONF_CHANGE."""
+    return _change_encoder.encode(change)
+
+
+def decode_conf_change(data: bytes) -> ConfChange:
+    """The change that ``data`` encodes. Raises ``msgspec.MsgspecError`` when it encodes none."""
+    return _change_decoder.decode(data)
+
+
+class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a snapshot stands for: the log up to ``index``, and the configuration as applied there."""
+
+    index: Natural
+    term: Natural
+    voters: tuple[int, ...]
+    outgoing: tuple[int, ...] = ()  # the old voters while the configuration is joint
+    learners: tuple[int, ...] = ()
+    learners_next: tuple[int, ...] = ()  # voters of ``outgoing`` that become learners when it is left
+    auto_leave: bool = False
 
 
 class HardState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -83,10 +145,15 @@ class VoteReply(_Message, frozen=True, array_like=True, tag="VoteReply", kw_only
 
 
 class AppendRequest(_Message, frozen=True, array_like=True, tag="AppendRequest", kw_only=True):
+    """``session`` tells lives of one id apart: the entry by which the receiver joined under this leader, or 0
+    when it was there before. The reply repeats it, so that an answer from before a member was removed and
+    added again is not believed (bug B13)."""
+
     prev_log_index: Natural
     prev_log_term: Natural
     entries: tuple[Entry, ...]
     leader_commit: Natural
+    session: Natural = 0
 
 
 class AppendReply(_Message, frozen=True, array_like=True, tag="AppendReply", kw_only=True):
@@ -99,12 +166,14 @@ class AppendReply(_Message, frozen=True, array_like=True, tag="AppendReply", kw_
     hint_index: Natural = 0
     hint_term: Natural = 0
     refusal: str = ""
+    session: Natural = 0  # of the request answered
 
 
 class HeartbeatRequest(_Message, frozen=True, array_like=True, tag="HeartbeatRequest", kw_only=True):
     leader_commit: Natural
     context: Natural = 0  # the newest read round the reply confirms; 0: none
     quiet: bool = False  # a notice of a new commit index: no reply is wanted
+    session: Natural = 0  # as in ``AppendRequest``: what ``leader_commit`` was confirmed in
 
 
 class HeartbeatReply(_Message, frozen=True, array_like=True, tag="HeartbeatReply", kw_only=True):
@@ -115,6 +184,29 @@ class ProposeRequest(_Message, frozen=True, array_like=True, tag="ProposeRequest
     """Proposals forwarded to the leader; fire and forget, as in etcd."""
 
     entries: tuple[bytes, ...]
+    conf_changes: tuple[bytes, ...] = ()  # encoded; taken after ``entries``
+
+
+class SnapshotRequest(_Message, frozen=True, array_like=True, tag="SnapshotRequest", kw_only=True):
+    """The entries you need are gone: here is a snapshot (figure 13). Only the driver has its data.
+
+    The sending driver carries the data on a connection of its own, may replace ``meta`` by that of a newer
+    snapshot it really sends, and reports with ``SnapshotSent``. The receiving driver keeps the data aside
+    and delivers this message once all of it has arrived and been checked.
+    """
+
+    meta: SnapshotMeta
+    session: Natural = 0  # as in ``AppendRequest``
+
+
+class TransferRequest(_Message, frozen=True, array_like=True, tag="TransferRequest", kw_only=True):
+    """Forwarded to the leader: hand over to ``target`` (thesis 3.10)."""
+
+    target: Natural
+
+
+class TimeoutNow(_Message, frozen=True, array_like=True, tag="TimeoutNow", kw_only=True):
+    """The leader hands over: campaign at once (thesis 3.10)."""
 
 
 class ReadIndexRequest(_Message, frozen=True, array_like=True, tag="ReadIndexRequest", kw_only=True):
@@ -128,7 +220,7 @@ class ReadIndexReply(_Message, frozen=True, array_like=True, tag="ReadIndexReply
 
 Message: TypeAlias = (
     VoteRequest | VoteReply | AppendRequest | AppendReply | HeartbeatRequest | HeartbeatReply
-    | ProposeRequest | ReadIndexRequest | ReadIndexReply
+    | ProposeRequest | ReadIndexRequest | ReadIndexReply | SnapshotRequest | TransferRequest | TimeoutNow
 )
 
 
@@ -171,12 +263,62 @@ class Persisted(_Event, frozen=True, array_like=True, tag="Persisted"):
 
 
 class Applied(_Event, frozen=True, array_like=True, tag="Applied"):
-    """The state machine has applied the log up to ``index``."""
+    """The state machine has applied the log up to ``index``.
+
+    The configuration follows here: every CONF_CHANGE entry newly covered takes effect, but for those in
+    ``refused`` (indexes), which the state machine applied as nothing. Every member's state machine must
+    refuse the same ones.
+    """
+
+    index: int
+    refused: tuple[int, ...] = ()
+
+
+class ProposeConfChange(_Event, frozen=True, array_like=True, tag="ProposeConfChange"):
+    """Propose to change the configuration; forwarded when another member leads."""
+
+    change: ConfChange
+
+
+class TransferLeader(_Event, frozen=True, array_like=True, tag="TransferLeader"):
+    """Hand leadership to ``target`` (thesis 3.10); 0: to whichever voter is most up to date."""
+
+    target: int
+
+
+class SnapshotReady(_Event, frozen=True, array_like=True, tag="SnapshotReady"):
+    """The state machine is durable up to ``meta.index`` (<= what is applied).
+
+    Entries up to ``release`` (<= ``meta.index``) may be forgotten; 0: none.
+    """
+
+    meta: SnapshotMeta
+    release: int
+
+
+class SnapshotInstalled(_Event, frozen=True, array_like=True, tag="SnapshotInstalled"):
+    """The snapshot that ``Effects.install`` asked for is durable and loaded up to ``index``."""
 
     index: int
 
 
-Event: TypeAlias = Tick | Receive | Propose | ReadIndex | Persisted | Applied
+class SnapshotSent(_Event, frozen=True, array_like=True, tag="SnapshotSent"):
+    """The transfer to ``member`` ended; ``ok`` False: try again later."""
+
+    member: int
+    ok: bool
+
+
+class Unreachable(_Event, frozen=True, array_like=True, tag="Unreachable"):
+    """The connection to ``member`` was lost: what was in flight may be, too."""
+
+    member: int
+
+
+Event: TypeAlias = (
+    Tick | Receive | Propose | ReadIndex | Persisted | Applied | ProposeConfChange | TransferLeader
+    | SnapshotReady | SnapshotInstalled | SnapshotSent | Unreachable
+)
 
 
 class ReadState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -203,6 +345,10 @@ class Effects(msgspec.Struct, frozen=True, array_like=True):
     5. ``reads`` are confirmed read points; ``dropped_reads`` and ``dropped`` (proposals) did not happen
        and will not: the driver may try again or answer that there is no leader.
     6. ``soft_state`` is set when role, leader or term changed.
+    7. ``install``: load this snapshot, whose data came with a ``SnapshotRequest``, in place of state machine
+       and log, then answer ``SnapshotInstalled``. ``committed`` of later steps follows it.
+    8. ``dropped_conf_changes`` did not happen; a refusal names the rule. ``configuration`` is set when the
+       configuration in force changed.
     """
 
     hard_state: HardState | None = None
@@ -215,3 +361,6 @@ class Effects(msgspec.Struct, frozen=True, array_like=True):
     dropped: tuple[bytes, ...] = ()
     soft_state: SoftState | None = None
     refusals: tuple[Refusal, ...] = ()
+    install: SnapshotMeta | None = None
+    dropped_conf_changes: tuple[ConfChange, ...] = ()
+    configuration: SnapshotMeta | None = None  # index and term: of the entry that changed it

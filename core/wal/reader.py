@@ -14,6 +14,10 @@ The rule, for the first position in the row of segments where no good record fol
 A torn record is cut: nobody was told that it is durable, for that happens after the sync. Cutting means to
 write zeros over it, so that the rule holds for the next crash. Corruption means that bytes were lost or
 changed that others may rely on; guessing could undo an acknowledged write, so the node stops.
+
+The first segments are removed once their entries are needed no more, so the row may begin with any; whether
+the entries that are left begin early enough is for the state machine's side to say. A record with a base
+makes everything before it void: a snapshot has taken its place.
 """
 
 from __future__ import annotations
@@ -65,7 +69,9 @@ class Recovery:
         """Start with nothing; ``identity`` None accepts any owner (tools that only look)."""
         self.hard_state = HardState()
         self.entries: list[Entry] = []
+        self.base: tuple[int, int] | None = None  # index and term where the log began anew
         self.records = 0
+        self.highest: list[int] = []  # by segment: the highest index of an entry in it, 0 when it has none
         self.tail: Tail | None = None
         self._identity = identity
 
@@ -74,6 +80,7 @@ class Recovery:
         header = decode_header(name, data)
         self._check_header(name, header, len(data))
         position = Position(header.seed, HEADER_BYTES, header.previous_crc)
+        self.highest.append(0)
         torn: Torn | None = None
         while True:
             record = _read(name, data, position)
@@ -91,11 +98,12 @@ class Recovery:
                 f"the data directory belongs to member {owner.member_id:x} of cluster {owner.cluster_id:x}; "
                 f"this is member {mine.member_id:x} of cluster {mine.cluster_id:x}"
             )
-        sequence = 0 if self.tail is None else self.tail.header.sequence + 1
-        if header.sequence != sequence:
-            raise corrupt(name, 0, f"segment number {sequence:x} is missing before it")
-        if header.previous_crc != (0 if self.tail is None else self.tail.position.crc):
-            raise corrupt(name, 0, "it does not continue the segment before it: records are missing")
+        if self.tail is not None:
+            sequence = self.tail.header.sequence + 1
+            if header.sequence != sequence:
+                raise corrupt(name, 0, f"segment number {sequence:x} is missing before it")
+            if header.previous_crc != self.tail.position.crc:
+                raise corrupt(name, 0, "it does not continue the segment before it: records are missing")
         if size < header.capacity:
             raise corrupt(name, size, f"the file was cut from {header.capacity} to {size} bytes")
 
@@ -104,11 +112,17 @@ class Recovery:
         self.records += 1
         if record.hard_state is not None:
             self.hard_state = record.hard_state
+        entries = self.entries
+        if record.base is not None:
+            self.base = record.base
+            entries.clear()
         if not record.entries:
             return
-        entries = self.entries
+        self.highest[-1] = max(self.highest[-1], record.entries[-1].index)
         first = record.entries[0].index
-        base = entries[0].index if entries else first
+        base = first if self.base is None else self.base[0] + 1
+        if entries:
+            base = entries[0].index
         if not base <= first <= base + len(entries):
             raise corrupt(name, offset, f"entry {first} does not follow entry {base + len(entries) - 1}")
         del entries[first - base :]

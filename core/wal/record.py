@@ -46,6 +46,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     hard_state: HardState | None
     entries: tuple[Entry, ...] = ()
+    base: tuple[int, int] | None = None  # index and term: the log is void up to here, and goes on after it
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -100,10 +101,13 @@ def _masked(payload: bytes, mask: int) -> bytes:
 
 
 def encode_record(
-    position: Position, hard_state: HardState | None, entries: tuple[Entry, ...]
+    position: Position,
+    hard_state: HardState | None,
+    entries: tuple[Entry, ...],
+    base: tuple[int, int] | None = None,
 ) -> tuple[bytes, Position]:
     """Encode one record for ``position``; returns its bytes and the position after it."""
-    payload = _encoder.encode((hard_state, entries))
+    payload = _encoder.encode((hard_state, entries) if base is None else (hard_state, entries, base))
     mask = 0
     if _ZEROS in payload:
         mask = _choose_mask(payload)

@@ -69,6 +69,11 @@ class UnaryRequest:
         """Lower-case request metadata."""
         return self.head.metadata
 
+    @property
+    def client_common_name(self) -> str:
+        """Whom the client's certificate names; empty when there is none."""
+        return getattr(self._connection.owner, "client_common_name", "")
+
     def reply(self, message: bytes) -> None:
         """Answer with a serialised response; without effect once answered or when the client has gone."""
         if not self.answered:

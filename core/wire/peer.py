@@ -8,7 +8,8 @@ is too long, damaged or of another shape is a ``PeerProtocolError``: the connect
 repeats what was lost.
 
 One connection carries the dialler's Raft messages and calls; the answers to calls come back on it. A
-lost batch is never repeated by this layer.
+lost batch is never repeated by this layer. A snapshot travels on a connection of its own
+(``Hello.snapshot``): offer, how much is held already, chunks and their acknowledgements, end, verdict.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import google_crc32c
 import msgspec
 
 from ..errors import Rejected
-from ..raft.types import Message
+from ..raft.types import Message, Natural, SnapshotRequest
 
 __all__ = [
     "FORMAT_VERSION", "FRAME_BYTES_MAX", "HELLO_BYTES_MAX", "MAGIC", "Answer", "Batch", "Call", "Frame",
-    "FrameDecoder", "Hello", "PeerProtocolError", "Ping", "Pong", "Refusal", "Welcome", "encode",
-    "encode_batches",
+    "FrameDecoder", "Hello", "PeerProtocolError", "Ping", "Pong", "Refusal", "Row", "SnapshotChunk",
+    "SnapshotEnd", "SnapshotHeld", "SnapshotOffer", "SnapshotTaken", "Welcome", "encode", "encode_batches",
+    "rows_checksum",
 ]
 
 MAGIC: Final = b"TERCET\r\n"
@@ -55,6 +57,8 @@ class Hello(_Frame, frozen=True, array_like=True, tag="Hello"):
     cluster_id: int
     sender: int
     to: int
+    peer_urls: tuple[str, ...] = ()  # where the sender can be dialled: one that is new may not be known yet
+    snapshot: bool = False  # the connection carries one snapshot, and nothing else
 
 
 class Welcome(_Frame, frozen=True, array_like=True, tag="Welcome"):
@@ -67,6 +71,7 @@ class Refusal(_Frame, frozen=True, array_like=True, tag="Refusal"):
     """The hello was refused; ``reason`` is for a person. The connection is closed after it."""
 
     reason: str
+    removed: bool = False  # the sender is no member any more and never will be again: it must stop
 
 
 class Batch(_Frame, frozen=True, array_like=True, tag="Batch"):
@@ -101,7 +106,58 @@ class Pong(_Frame, frozen=True, array_like=True, tag="Pong"):
     """The answer to ``Ping``."""
 
 
-Frame: TypeAlias = Hello | Welcome | Refusal | Batch | Call | Answer | Ping | Pong
+#: What a backend holds: bucket, key, value.
+Row: TypeAlias = tuple[str, bytes, bytes]
+
+
+class SnapshotOffer(_Frame, frozen=True, array_like=True, tag="SnapshotOffer"):
+    """A snapshot is to be sent on this connection, and this is what Raft is to be told when all is there.
+
+    ``snapshot_id`` is drawn for it, and kept when the connection is cut and another one goes on with it.
+    """
+
+    snapshot_id: Natural
+    request: SnapshotRequest
+
+
+class SnapshotHeld(_Frame, frozen=True, array_like=True, tag="SnapshotHeld"):
+    """The receiver holds the first ``chunks`` chunks of it: the answer to an offer, and to chunks."""
+
+    snapshot_id: Natural
+    chunks: Natural
+
+
+class SnapshotChunk(_Frame, frozen=True, array_like=True, tag="SnapshotChunk"):
+    """Rows of the snapshot, in order; ``number`` counts from 0."""
+
+    number: Natural
+    rows: tuple[Row, ...]
+
+
+class SnapshotEnd(_Frame, frozen=True, array_like=True, tag="SnapshotEnd"):
+    """That was all: how many chunks, and the CRC-32C over every key and value in order."""
+
+    chunks: Natural
+    checksum: Natural
+
+
+class SnapshotTaken(_Frame, frozen=True, array_like=True, tag="SnapshotTaken"):
+    """The receiver has all of it; ``reason`` "" or why it cannot use it."""
+
+    reason: str
+
+
+Frame: TypeAlias = (
+    Hello | Welcome | Refusal | Batch | Call | Answer | Ping | Pong
+    | SnapshotOffer | SnapshotHeld | SnapshotChunk | SnapshotEnd | SnapshotTaken
+)
+
+
+def rows_checksum(rows: tuple[Row, ...], checksum: int) -> int:
+    """The running CRC-32C of a snapshot, continued over these rows."""
+    for _, key, value in rows:
+        checksum = google_crc32c.extend(google_crc32c.extend(checksum, key), value)
+    return checksum
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Frame]] = msgspec.msgpack.Decoder(Frame)

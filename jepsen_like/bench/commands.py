@@ -49,6 +49,9 @@ def _members(_: click.Context, __: click.Parameter, value: str) -> list[int]:
               help="Interleaved rounds; the median counts.")  # fmt: skip
 @click.option("--self", "own", is_flag=True,
               help="Measure the simulator, the explorer and the checkers instead.")  # fmt: skip
+@click.option("--scale", is_flag=True, help="Measure many keys and revisions instead.")
+@click.option("--keys", default=1_000_000, show_default=True, type=click.IntRange(1_000, 10_000_000),
+              help="How many, for --scale.")  # fmt: skip
 @click.option("--histories", type=click.Path(path_type=Path, file_okay=False), default=_HISTORIES,
               show_default=True, help="Recorded histories for --self.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -59,6 +62,8 @@ def bench(
     seconds: float,
     rounds: int,
     own: bool,
+    scale: bool,
+    keys: int,
     histories: Path,
     as_json: bool,
 ) -> None:
@@ -72,6 +77,9 @@ def bench(
         return
     if shutil.which(COMMANDS.get(against, (against.split()[0],))[0]) is None:
         raise _NotRun(f"{against} is not on PATH; on Debian: apt-get install etcd-server")
+    if scale:
+        _measure_scale(against, keys, as_json)
+        return
     console = Console(stderr=True)
     rows: list[Row] = []
     try:
@@ -101,6 +109,26 @@ def _measure_ourselves(histories: Path | None, as_json: bool) -> None:
                 continue
             row = (speed.what, f"{speed.measured:,.6g}", speed.unit, speed.budget)
             table.add_row(*row, "kept" if speed.kept else "missed")
+    if not as_json:
+        _show(table)
+
+
+def _measure_scale(against: str, keys: int, as_json: bool) -> None:
+    from .scale import measure_scale
+
+    table = Table(title="one member, many keys; ratio = reference / tercet")
+    for name in ("what", "unit", "tercet", against, "ratio"):
+        table.add_column(name, justify="left" if name in ("what", "unit") else "right")
+    try:
+        with Console(stderr=True).status("starting") as status:
+            for row in measure_scale(("tercet", against), keys, status.update):
+                if as_json:
+                    click.echo(json.dumps(row.as_json()))
+                else:
+                    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+                    table.add_row(row.what, row.unit, *(f"{figure:,.1f}" for figure in row.figures), ratio)
+    except (LoadFailed, TargetFailed) as error:
+        raise _NotRun(str(error)) from error
     if not as_json:
         _show(table)
 

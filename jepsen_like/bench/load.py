@@ -50,7 +50,7 @@ def parse_load(text: str) -> Load:
 
 
 def run_h2load(
-    url: str, body: bytes, load: Load, requests: int, *, timeout_seconds: float = 300.0
+    url: str, body: bytes, load: Load, requests: int, *, timeout_seconds: float = 300.0, window_bits: int = 20
 ) -> Measurement:
     """Send ``requests`` POSTs of ``body`` to ``url`` and measure them.
 
@@ -65,7 +65,7 @@ def run_h2load(
         data.write_bytes(body)
         command = [
             program, "-n", str(requests), "-c", str(load.connections), "-m", str(load.streams), "-t", "1",
-            "-w", "20", "-W", "24", "-d", str(data), f"--log-file={log}",
+            "-w", str(window_bits), "-W", str(max(24, window_bits)), "-d", str(data), f"--log-file={log}",
             "-H", "content-type: application/grpc", "-H", "te: trailers", url,
         ]  # fmt: skip
         try:

@@ -116,6 +116,22 @@ class Target:
             total += int(fields[11]) + int(fields[12])
         return total / _TICKS_A_SECOND
 
+    def memory_bytes(self) -> int:
+        """Resident memory of all members together, shared pages of mapped files left out."""
+        total = 0
+        for process in self.processes:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            total += int(status.split("RssAnon:")[1].split()[0]) * 1024
+        return total
+
+    def restart(self, seconds: float) -> None:
+        """Stop every member and start it again on its data; ready within ``seconds``."""
+        self.stop()
+        self.processes.clear()
+        for number in range(self.members):
+            self._spawn(number)
+        self._wait_ready(seconds)
+
     def stop(self) -> None:
         for process in self.processes:
             if process.poll() is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from . import raft_logs, raft_votes
+from . import raft_logs, raft_members, raft_reads, raft_stability, raft_votes
 from .mutation import Mutation
 
 __all__ = ["MUTATIONS", "Mutation", "resolve_mutation"]
 
 MUTATIONS: dict[str, Mutation] = {
-    mutation.name: mutation for mutation in (*raft_votes.MUTATIONS, *raft_logs.MUTATIONS)
+    mutation.name: mutation
+    for module in (raft_votes, raft_logs, raft_members, raft_reads, raft_stability)
+    for mutation in module.MUTATIONS
 }
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Mutation", "replaced"]
+from tercet.sim.explorer.exhaustive.scope import Scope
+
+__all__ = ["Mutation", "replaced", "rerouted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Mutation:
     description: str  # what the mutated code does
     needs: str  # what a schedule must contain to show it
     apply: Callable[[], AbstractContextManager[None]]
+    nodes: int = 5  # in which size of cluster the random explorer looks for it
+    scope: Scope | None = None  # in which an exhaustive search finds it; None: it needs more than a small one
 
 
 @contextmanager
@@ -39,3 +43,18 @@ def replaced(module: ModuleType, part: str, mutant: Callable[..., Any]) -> Itera
         yield
     finally:
         setattr(module, part, original)
+
+
+@contextmanager
+def rerouted(table: dict[type, Callable[..., Any]], kind: type, mutant: Callable[..., Any]) -> Iterator[None]:
+    """Put ``mutant`` in place of the handler of ``kind`` in one of the core's tables.
+
+    Raises:
+        KeyError: the table has no such kind; nothing was replaced.
+    """
+    original = table[kind]
+    table[kind] = mutant
+    try:
+        yield
+    finally:
+        table[kind] = original

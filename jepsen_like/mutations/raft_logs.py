@@ -19,6 +19,7 @@ from tercet.core.raft import (
 )
 from tercet.core.raft.log import Log
 from tercet.core.raft.state import Duty
+from tercet.sim.explorer.exhaustive.scope import Scope
 
 from .mutation import Mutation, replaced
 
@@ -116,6 +117,7 @@ MUTATIONS = (
         "A refused append raises the leader's idea of what the follower holds to the refusal's hint.",
         "a follower whose log diverges from a new leader's",
         _b5,
+        scope=Scope(terms=3, entries=0),
     ),
     Mutation(
         "B6",
@@ -132,6 +134,7 @@ MUTATIONS = (
         "A follower cuts its log behind every append, conflict or not.",
         "a delayed or repeated old append",
         _b7,
+        scope=Scope(terms=1, entries=2),
     ),
     Mutation(
         "B8",
@@ -146,5 +149,6 @@ MUTATIONS = (
         "A follower acknowledges entries before they are on its disk.",
         "an acknowledgement, then a crash before the write ends",
         _ack_before_fsync,
+        scope=Scope(terms=1, entries=0),
     ),
 )

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from tercet.core.raft import RaftState, VoteReply, VoteRequest, election
 from tercet.core.raft.log import Log
 from tercet.core.raft.state import Duty
+from tercet.sim.explorer.exhaustive.scope import Scope
 
 from .mutation import Mutation, replaced
 
@@ -44,6 +45,7 @@ MUTATIONS = (
         "A node grants a vote without looking whom it voted for in this term.",
         "two candidates in one term",
         _b1,
+        scope=Scope(terms=1, entries=0),
     ),
     Mutation(
         "B2",
@@ -51,6 +53,7 @@ MUTATIONS = (
         "A node tells its vote before term and vote are on its disk.",
         "a vote, a crash before the write ends, a second candidate in the same term",
         _b2,
+        scope=Scope(terms=1, entries=0, crashes=1, strict=False),
     ),
     Mutation(
         "B3",
@@ -58,5 +61,6 @@ MUTATIONS = (
         "A log counts as up to date when it is long enough, whatever the term of its last entry.",
         "a long stale log against a short newer one",
         _b3,
+        scope=Scope(terms=3, entries=1),
     ),
 )

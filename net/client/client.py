@@ -19,7 +19,8 @@ from tercet.core.rpc_errors import RpcError
 from tercet.core.rpc_errors import Status as Code
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from ..peers import split_url
+from ..dial import Dialer, read_url
+from ..tls_settings import ClientTls
 from ..world import Connection, World
 from .connection import GrpcConnection
 from .errors import NotProcessed, RequestTimedOut, Unreachable
@@ -52,6 +53,7 @@ __all__ = ["Client", "open_client"]
 
 CONNECT_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.05
+INVALID_TOKEN: Final = "etcdserver: invalid auth token"
 
 Answer = TypeVar("Answer")
 
@@ -60,38 +62,61 @@ class _Message(Protocol):
     def SerializeToString(self) -> bytes: ...
 
 
-def open_client(world: World, endpoints: Sequence[str], *, request_timeout: float = 5.0) -> Client:
+def open_client(
+    world: World,
+    endpoints: Sequence[str],
+    *,
+    request_timeout: float = 5.0,
+    tls: ClientTls | None = None,
+    login: tuple[str, str] | None = None,
+) -> Client:
     """A client for ``async with``.
 
     Args:
         world: The machine the client runs on.
         endpoints: Client URLs such as ``http://127.0.0.1:2379``; the first is tried first.
         request_timeout: Seconds a call may take unless it says otherwise; > 0.
+        tls: For ``https`` endpoints, and for those without a scheme; None: those are plain, and ``https``
+            ones are verified by the system's authorities.
+        login: User name and password, for a cluster with authentication; see ``Client.log_in``.
     """
-    return Client(world, endpoints, request_timeout=request_timeout)
+    return Client(world, endpoints, request_timeout=request_timeout, tls=tls, login=login)
 
 
 class _Attempts:
     """One call's request, and how its last attempt failed; None: it was never sent."""
 
-    __slots__ = ("last", "message", "path", "repeatable")
+    __slots__ = ("last", "message", "path", "renewed", "repeatable")
 
     def __init__(self, path: str, message: bytes, repeatable: bool) -> None:
         self.path = path
         self.message = message
         self.repeatable = repeatable
         self.last: TercetError | None = None
+        self.renewed = False  # the token was, once
 
 
 class Client(LeaseCalls):
     """Talks to a cluster; entered as an async context manager. Any number of tasks may call it at once."""
 
-    def __init__(self, world: World, endpoints: Sequence[str], *, request_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        world: World,
+        endpoints: Sequence[str],
+        *,
+        request_timeout: float = 5.0,
+        tls: ClientTls | None = None,
+        login: tuple[str, str] | None = None,
+    ) -> None:
         if not endpoints or request_timeout <= 0:
             raise ValueError(f"need endpoints and a timeout > 0, got {endpoints!r} and {request_timeout}")
         self.world = world
         self.request_timeout = request_timeout
-        self._addresses = [split_url(url) for url in endpoints]
+        self._endpoints = [(url, read_url(url).authority) for url in endpoints]
+        self._dialer = Dialer(world, tls, protocols=("h2",))
+        self._login = login
+        #: What goes with every call: the token that ``log_in`` got.
+        self.metadata: tuple[tuple[str, str], ...] = ()
         self._next = 0
         self._current: GrpcConnection | None = None
         self._connecting = trio.Lock()
@@ -224,6 +249,21 @@ class Client(LeaseCalls):
 
     # Calls and connections.
 
+    async def log_in(self) -> None:
+        """Get a token for the calls to come. Does nothing without a user name.
+
+        Raises:
+            RpcError: The name or password is wrong, or authentication is not enabled.
+        """
+        if self._login is None:
+            return
+        self.metadata = ()
+        request = rpc.AuthenticateRequest(name=self._login[0], password=self._login[1])
+        answer = await self.call(
+            "/etcdserverpb.Auth/Authenticate", request, rpc.AuthenticateResponse.FromString, repeatable=True
+        )
+        self.metadata = (("token", answer.token),)
+
     async def call(
         self,
         path: str,
@@ -256,11 +296,15 @@ class Client(LeaseCalls):
             connection = await self.connection()
             sent, attempts.last = attempts.last, RequestTimedOut(f"no answer to {attempts.path} in time")
             try:
-                return await connection.unary(attempts.path, attempts.message)
+                return await connection.unary(attempts.path, attempts.message, self.metadata)
             except NotProcessed as error:
                 attempts.last = sent or error
                 self._leave(connection)
             except RpcError as error:
+                if error.message == INVALID_TOKEN and self.metadata and not attempts.renewed:
+                    attempts.renewed = True
+                    await self.log_in()
+                    continue
                 if error.code == Code.UNAVAILABLE:
                     self._leave(connection)
                 if not (attempts.repeatable and isinstance(error, OutcomeUnknown)):
@@ -280,11 +324,11 @@ class Client(LeaseCalls):
             return current
         async with self._connecting:
             while self._current is None or not self._current.usable:
-                host, port = self._addresses[self._next % len(self._addresses)]
+                url, authority = self._endpoints[self._next % len(self._endpoints)]
                 connection: Connection | None = None
                 try:
                     with self.world.clock.timeout(CONNECT_SECONDS):
-                        connection = await self.world.net.connect(host, port)
+                        connection = await self._dialer.dial(url)
                 except OSError:
                     pass
                 if connection is None:
@@ -292,7 +336,7 @@ class Client(LeaseCalls):
                     await self.world.clock.sleep(RETRY_SECONDS)
                     continue
                 assert self._nursery is not None, "the client must be entered first"
-                self._current = GrpcConnection(self.world, connection, f"{host}:{port}")
+                self._current = GrpcConnection(self.world, connection, authority)
                 self._nursery.start_soon(self._current.run)
             return self._current
 

@@ -28,6 +28,7 @@ class LeaseCalls:
 
     world: World
     request_timeout: float
+    metadata: tuple[tuple[str, str], ...]
 
     async def call(
         self,
@@ -91,7 +92,7 @@ class LeaseCalls:
         answer: bytes | None = None
         with self.world.clock.timeout(self.request_timeout if timeout is None else timeout):
             connection = await self.connection()
-            call = connection.start(KEEP_ALIVE_PATH)
+            call = connection.start(KEEP_ALIVE_PATH, self.metadata)
             try:
                 call.send(rpc.LeaseKeepAliveRequest(ID=lease_id).SerializeToString(), end=True)
                 answer = await call.receive()

@@ -138,7 +138,7 @@ class Watch:
     async def _create(self, request: bytes) -> bytes | None:
         """The first answer on a new stream, or None when there was none in time."""
         connection = await self._client.connection()
-        call = self._call = connection.start(PATH, (("hasleader", "true"),))
+        call = self._call = connection.start(PATH, (("hasleader", "true"), *self._client.metadata))
         self._fragments.clear()
         call.send(request)
         message = None

@@ -28,6 +28,10 @@ class UnaryCall(Protocol):
         """Lower-case request metadata, e.g. ``token``, ``hasleader``."""
 
     @property
+    def client_common_name(self) -> str:
+        """Whom the client's certificate names; empty when there is none, and for calls of the gateway."""
+
+    @property
     def deadline(self) -> float | None:
         """The member's monotonic time when the client stops waiting; None: never."""
 
@@ -43,6 +47,9 @@ class StreamCall(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def client_common_name(self) -> str: ...
 
     async def receive(self) -> bytes | None:
         """The next serialised request; None once the client has half-closed."""

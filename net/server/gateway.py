@@ -9,6 +9,7 @@ for long (a lock) has a streaming handler; its one message is the answer, and it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 import trio
@@ -20,7 +21,9 @@ from tercet.core.wire.services import METHODS, Method
 from .call import Methods, StreamHandler, UnaryHandler
 from .gateway_json import InputError, documents, dumps, from_json, to_json
 
-__all__ = ["HTTP_STATUS", "PREFIXES", "ROUTES", "Gateway", "GatewayFailure", "error_body"]
+__all__ = [
+    "HTTP_STATUS", "PREFIXES", "ROUTES", "Gateway", "GatewayFailure", "error_body", "stream_error_body",
+]
 
 PREFIXES: Final = ("/v3", "/v3beta")
 
@@ -53,6 +56,8 @@ ROUTES: Final[Mapping[str, str]] = {
     "/maintenance/status": _MAINTENANCE + "Status",
     "/maintenance/defragment": _MAINTENANCE + "Defragment",
     "/maintenance/hash": _MAINTENANCE + "Hash",
+    "/maintenance/hashkv": _MAINTENANCE + "HashKV",
+    "/maintenance/downgrade": _MAINTENANCE + "Downgrade",
     "/maintenance/snapshot": _MAINTENANCE + "Snapshot",
     "/maintenance/transfer-leadership": _MAINTENANCE + "MoveLeader",
     "/auth/enable": _AUTH + "AuthEnable",
@@ -92,18 +97,35 @@ def error_body(code: int, message: str) -> bytes:
     return dumps({"error": message, "message": message, "code": code}).encode()
 
 
+def stream_error_body(code: int, message: str) -> bytes:
+    """The JSON of a failed stream: its only line, or its last one."""
+    status = HTTP_STATUS.get(code, 500)
+    error = {
+        "grpc_code": code,
+        "http_code": status,
+        "message": message,
+        "http_status": HTTPStatus(status).phrase,
+    }
+    return dumps({"error": error}).encode()
+
+
 class GatewayFailure(Exception):
     """A call failed before its first answer."""
 
-    def __init__(self, code: int, message: str, *, from_service: bool = True) -> None:
+    def __init__(
+        self, code: int, message: str, *, from_service: bool = True, streaming: bool = False
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.from_service = from_service  # False: the body could not be read
+        self.streaming = streaming  # the method would have answered with a stream
 
 
 class _Unary:
     """A ``UnaryCall`` whose answer is waited for."""
+
+    client_common_name = ""  # the gateway shows tokens only, as etcd's does
 
     __slots__ = ("deadline", "failure", "finished", "message", "metadata", "path", "response")
 
@@ -130,6 +152,8 @@ class _Stream:
 
     A watch goes on when its body has ended; any other stream learns of the half-close.
     """
+
+    client_common_name = ""  # the gateway shows tokens only, as etcd's does
 
     def __init__(
         self,
@@ -181,14 +205,14 @@ class _Stream:
         if code == 0:
             return
         if not self.sent:
-            raise GatewayFailure(code, message)
-        status = HTTP_STATUS.get(code, 500)
-        last = {"error": {"grpc_code": code, "http_code": status, "message": message}}
-        await self._write(dumps(last).encode() + b"\n")
+            raise GatewayFailure(code, message, streaming=True)
+        await self._write(stream_error_body(code, message))
 
 
 class _Long:
     """A ``StreamCall`` for a unary method whose handler runs as a task: one message each way."""
+
+    client_common_name = ""  # the gateway shows tokens only, as etcd's does
 
     def __init__(self, path: str, message: bytes, metadata: Mapping[str, str]) -> None:
         self.path = path

@@ -29,6 +29,7 @@ from tercet.core.wire.http2_streams import (
     UnaryRequest,
 )
 
+from ..tls_connection import client_common_name
 from ..world import Connection
 from .call import StreamHandler, UnaryHandler
 
@@ -70,6 +71,11 @@ class GrpcStreamCall:
     def remote(self) -> str:
         """The client as ``host:port``."""
         return self._connection.remote
+
+    @property
+    def client_common_name(self) -> str:
+        """Whom the client's certificate names; empty when there is none."""
+        return self._connection.client_common_name
 
     async def receive(self) -> bytes | None:
         """The next serialised request; None once the client has half-closed."""
@@ -138,6 +144,11 @@ class GrpcConnection:
         self._broken = False
         self._departing = False
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def client_common_name(self) -> str:
+        """Whom the client's certificate names; empty when there is none."""
+        return client_common_name(self._transport)
 
     async def run(self, first: bytes) -> None:
         """Serve until the client leaves, the protocol ends it, or cancelled; closes the transport."""

@@ -19,8 +19,10 @@ import trio
 from ..config import MemberConfig
 from ..metrics import CONTENT_TYPE, Metrics
 from ..world import Connection, World
+from .admission import allowed_host, cors_headers, host_name, host_refusal
 from .call import Methods
-from .gateway import HTTP_STATUS, Gateway, GatewayFailure, error_body
+from .debug_pages import LogLevelRefused, set_log_level, variables
+from .gateway import HTTP_STATUS, Gateway, GatewayFailure, error_body, stream_error_body
 from .gateway_json import dumps
 from .health import CHECKS, HealthChecks, health_body
 from .node_metrics import node_samples
@@ -37,13 +39,9 @@ BODY_BYTES_MAX: Final = 4 * 1024 * 1024  # a request of 1.5 MiB in base64, and r
 IDLE_SECONDS: Final = 120.0
 READ_BYTES: Final = 64 * 1024
 
-_CORS: Final = [
-    ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
-    ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
-    ("Access-Control-Allow-Origin", "*"),
-]
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
+_CHUNKED: Final = ("Transfer-Encoding", "chunked")
 _NO_SNIFF: Final = ("X-Content-Type-Options", "nosniff")
 _FROM_GRPC: Final = ("Grpc-Metadata-Content-Type", "application/grpc")
 
@@ -112,7 +110,7 @@ class _Pages:
 
     def __init__(self, node: Any, config: MemberConfig, methods: Methods | None) -> None:
         self._node = node
-        self._config = config
+        self.config = config
         self._health = HealthChecks(node)
         self._metrics: Metrics | None = None
         self.gateway = Gateway(methods) if methods is not None else None
@@ -130,6 +128,11 @@ class _Pages:
             return await self._health_page(world, request)
         if path == "/metrics":
             return self._metrics_page(world)
+        if path == "/debug/vars":
+            headers = [("Content-Type", "application/json; charset=utf-8"), _CHUNKED]
+            return _Answer(200, headers, variables(self._node))
+        if path == "/config/local/log":
+            return self._log_level_page(world, request)
         head, _, check = path[1:].partition("/")
         if head in CHECKS:
             return await self._checks_page(world, request, head, check)
@@ -143,6 +146,7 @@ class _Pages:
                 return _plain_error(405, "Method Not Allowed", [("Allow", "GET")])
             rows = [
                 {"id": row.id, "peerURLs": list(row.peer_urls)}
+                | ({"isLearner": True} if row.is_learner else {})
                 | ({"name": row.name} if row.name else {})
                 | ({"clientURLs": list(row.client_urls)} if row.client_urls else {})
                 for row in self._node.members()
@@ -155,7 +159,7 @@ class _Pages:
         if request.method != "GET":
             return _plain_error(405, "Method Not Allowed", [("Allow", "GET")])
         cluster = self._node.machine.cluster_version or "not_decided"
-        body = {"etcdserver": self._config.reported_version, "etcdcluster": cluster}
+        body = {"etcdserver": self.config.reported_version, "etcdcluster": cluster}
         return _Answer(200, [_JSON], dumps(body).encode())
 
     async def _health_page(self, world: World, request: _Request) -> _Answer:
@@ -165,7 +169,7 @@ class _Pages:
         exclude = [name for name in request.query.get("exclude", []) if name]
         reason = await self._health.health(world, serializable=serializable, exclude=exclude)
         world.probe.count("etcd_server_health_failures" if reason else "etcd_server_health_success")
-        body = health_body(self._config, reason)
+        body = health_body(self.config, reason)
         if reason:
             return _plain_error(503, body)
         return _Answer(200, [_TEXT], body.encode())
@@ -191,14 +195,23 @@ class _Pages:
             return _Answer(200, [_TEXT, _NO_SNIFF], "\n".join(lines).encode() + b"\n")
         return _Answer(200, [_TEXT, _NO_SNIFF], b"ok\n")
 
+    def _log_level_page(self, world: World, request: _Request) -> _Answer:
+        if request.method != "PUT":
+            return _plain_error(405, "Method Not Allowed", [("Allow", "PUT")])
+        try:
+            set_log_level(world.probe, request.body)
+        except LogLevelRefused as problem:
+            return _Answer(400, [_JSON], dumps({"message": str(problem)}).encode())
+        return _Answer(204, [])
+
     def _metrics_page(self, world: World) -> _Answer:
         metrics = getattr(world.probe, "metrics", None)
         if not isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
             return _plain_error(404, "404 page not found")
         if self._metrics is not metrics:
             self._metrics = metrics
-            metrics.add_source(lambda: node_samples(self._node, self._config))
-        return _Answer(200, [("Content-Type", CONTENT_TYPE)], metrics.render())
+            metrics.add_source(lambda: node_samples(self._node, self.config))
+        return _Answer(200, [("Content-Type", CONTENT_TYPE), _CHUNKED], metrics.render())
 
 
 class _ScrapePages(_Pages):
@@ -209,6 +222,9 @@ class _ScrapePages(_Pages):
             return self._metrics_page(world)
         if request.path == "/health":
             return await self._health_page(world, request)
+        head, _, check = request.path[1:].partition("/")
+        if head in CHECKS:
+            return await self._checks_page(world, request, head, check)
         return _plain_error(404, "404 page not found")
 
 
@@ -222,6 +238,7 @@ class _Exchange:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._left = False  # the client has ended its side while a stream ran
         self._method = ""  # of the request under way; "" before its head is known
+        self._origin = ""  # the page it comes from; "" when it comes from none
 
     async def serve(self, first_bytes: bytes) -> None:
         """Serve requests until either side ends the connection."""
@@ -258,6 +275,7 @@ class _Exchange:
             return None
         request = _Request(event, self._connection.remote)
         self._method = request.method
+        self._origin = request.headers.get("origin", "")
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         parts: list[bytes] = []
@@ -284,9 +302,11 @@ class _Exchange:
 
     async def _respond(self, request: _Request) -> None:
         gateway = self._pages.gateway
+        self._admit(request)
         if request.method == "CONNECT":  # a 200 would turn the connection into a tunnel
             raise _plain_error(405, "Method Not Allowed")
-        if gateway is None or not gateway.owns(request.path) or request.method == "OPTIONS":
+        served = gateway is not None and self._pages.config.enable_grpc_gateway
+        if gateway is None or not (served and gateway.owns(request.path)) or request.method == "OPTIONS":
             await self._send_whole(await self._pages.answer(self._world, request), request)
         elif not gateway.knows(request.path):
             raise _plain_error(404, "Not Found")
@@ -296,6 +316,17 @@ class _Exchange:
             await self._stream(gateway, request)
         else:
             await self._call(gateway, request)
+
+    def _admit(self, request: _Request) -> None:
+        """Refuse a plain request to a client's page under a host name that nobody allowed."""
+        if self._pages.gateway is None or getattr(self._connection, "secure", False):
+            return
+        host = request.headers.get("host", "")
+        if not allowed_host(self._pages.config.host_whitelist, host):
+            self._world.probe.log(
+                "warn", "rejecting HTTP request to prevent DNS rebinding attacks", host=host_name(host)
+            )
+            raise _plain_error(421, host_refusal(host))
 
     async def _call(self, gateway: Gateway, request: _Request) -> None:
         answer = gateway.call(request.path, request.body, _metadata(request))
@@ -324,12 +355,17 @@ class _Exchange:
 
     async def _fail(self, failure: GatewayFailure, request: _Request) -> None:
         status = HTTP_STATUS.get(failure.code, 500)
+        if failure.streaming and (self._http.their_http_version or b"") >= b"1.1":
+            await self._send(self._response(status, [_JSON, _CHUNKED]))
+            await self._send(h11.Data(data=stream_error_body(failure.code, failure.message)))
+            await self._send(h11.EndOfMessage())
+            return
         body = error_body(failure.code, failure.message)
         if not failure.from_service or (self._http.their_http_version or b"") < b"1.1":
             await self._send_whole(_Answer(status, [_JSON], body), request)
             return
         # The gateway announces a trailer here, which makes the body chunked.
-        headers = [_JSON, ("Trailer", "Grpc-Trailer-Content-Type"), ("Transfer-Encoding", "chunked")]
+        headers = [_JSON, ("Trailer", "Grpc-Trailer-Content-Type"), _CHUNKED]
         await self._send(self._response(status, headers))
         await self._send(h11.Data(data=body))
         await self._send(h11.EndOfMessage(headers=[("Grpc-Trailer-Content-Type", "application/grpc")]))
@@ -343,7 +379,7 @@ class _Exchange:
             try:
                 if not started:
                     started = True
-                    headers = [_JSON, _FROM_GRPC, ("Transfer-Encoding", "chunked")]
+                    headers = [_JSON, _FROM_GRPC, _CHUNKED]
                     await self._send(self._response(200, headers))
                 await self._send(h11.Data(data=line))
             except (OSError, trio.ClosedResourceError):
@@ -385,7 +421,9 @@ class _Exchange:
         scope.cancel()
 
     async def _send_whole(self, answer: _Answer, request: _Request) -> None:
-        headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+        headers = answer.headers
+        if answer.status != 204 and _CHUNKED not in headers:
+            headers = [*headers, ("Content-Length", str(len(answer.body)))]
         data = self._http.send(self._response(answer.status, headers)) or b""
         if answer.body and request.method != "HEAD":
             data += self._http.send(h11.Data(data=answer.body)) or b""
@@ -413,7 +451,9 @@ class _Exchange:
             await self._connection.send_all(data)
 
     def _response(self, status: int, headers: Headers) -> h11.Response:
-        cors = _CORS if self._pages.gateway is not None else []
+        cors: Headers = []
+        if self._pages.gateway is not None:
+            cors = cors_headers(self._pages.config.cors, self._origin)
         date = ("Date", formatdate(self._world.clock.wall(), usegmt=True))
         return h11.Response(
             status_code=status, headers=[*cors, *headers, date], reason=HTTPStatus(status).phrase.encode()

@@ -7,12 +7,10 @@ from typing import Any
 
 from ..config import MemberConfig
 from ..metrics import Sample
-from .services import database_bytes
+from ..quota import DEFAULT_QUOTA_BYTES
 
 __all__ = ["node_samples"]
 
-#: etcd's default quota; so far it is only told, not kept to.
-QUOTA_BYTES = 2 << 30
 
 
 def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
@@ -20,7 +18,7 @@ def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
     machine = node.machine
     yield Sample("etcd_server_has_leader", float(bool(node.leader_id)))
     yield Sample("etcd_server_is_leader", float(node.is_leader))
-    yield Sample("etcd_server_is_learner", 0.0)
+    yield Sample("etcd_server_is_learner", float(node.is_learner))
     yield Sample("etcd_server_id", 1.0, (("server_id", f"{node.member_id:x}"),))
     yield Sample("etcd_server_version", 1.0, (("server_version", config.reported_version),))
     if machine.cluster_version:
@@ -34,9 +32,9 @@ def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
     yield Sample("etcd_debugging_mvcc_current_revision", float(machine.revision))
     yield Sample("etcd_debugging_mvcc_compact_revision", float(max(0, machine.store.compacted)))
     yield Sample("etcd_debugging_mvcc_keys_total", float(machine.store.live_count()))
-    size = float(database_bytes(node))
+    size, in_use = map(float, node.database_size())
     yield Sample("etcd_mvcc_db_total_size_in_bytes", size)
-    yield Sample("etcd_mvcc_db_total_size_in_use_in_bytes", size)
+    yield Sample("etcd_mvcc_db_total_size_in_use_in_bytes", in_use)
     yield Sample("etcd_debugging_mvcc_db_total_size_in_bytes", size)
     tally = machine.tally
     for name, count in (
@@ -46,4 +44,4 @@ def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
         yield Sample(f"etcd_debugging_mvcc_{name}_total", float(count))
     yield Sample("etcd_debugging_lease_granted_total", float(tally.leases_granted))
     yield Sample("etcd_debugging_lease_revoked_total", float(tally.leases_revoked))
-    yield Sample("etcd_server_quota_backend_bytes", float(config.quota_backend_bytes or QUOTA_BYTES))
+    yield Sample("etcd_server_quota_backend_bytes", float(config.quota_backend_bytes or DEFAULT_QUOTA_BYTES))

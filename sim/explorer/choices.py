@@ -4,7 +4,11 @@ Both answer the same questions, so a recorded run and its replay take the same p
 the swarm idea: every seed first decides which kinds of faults this run has at all, and how often; runs
 with few kinds go deeper than runs with all of them.
 
-Source: Groce et al. 2012, "Swarm testing".
+Some runs also give every node a priority, as a scheduler for finding concurrency bugs does: messages to a
+node of low priority take longer, and at a few random moments the priorities change.
+
+Source: Groce et al. 2012, "Swarm testing"; Burckhardt et al. 2010, "A randomized scheduler with probabilistic
+guarantees of finding bugs" (PCT).
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from .schedule import Act, Deviation, Schedule, Settings
+from tercet.core.raft import Change, ChangeKind, TransitionKind
+
+from .schedule import WAITING_ACTS, Act, Deviation, Schedule, Settings, pack_changes
 
 __all__ = ["Choices", "FixedChoices", "RandomChoices", "draw_settings"]
 
 _MESSAGE_ACTS = (Act.DROP, Act.DUPLICATE, Act.DELAY)
+_FAULTS = (Act.CRASH, Act.PARTITION, Act.PAUSE, Act.HURRY)
 _GROUPS: dict[int, int] = {  # acts that answer the same question
     Act.DUPLICATE: Act.DROP,
     Act.DELAY: Act.DROP,
@@ -27,7 +34,7 @@ _GROUPS: dict[int, int] = {  # acts that answer the same question
 
 
 class Choices(Protocol):
-    """Answers of chance. An ordinal counts from 0 per link or node."""
+    """Answers of chance. ``nth`` counts, from 0, what begins at one moment on one link or node."""
 
     taken: list[Deviation]  # all that were answered, in order
 
@@ -37,11 +44,11 @@ class Choices(Protocol):
     def elected(self, now: int, leader: int) -> tuple[Deviation, ...]:
         """Acts that answer an election, at moments after ``now``."""
 
-    def message(self, link: int, ordinal: int) -> Deviation | None: ...
+    def message(self, link: int, now: int, nth: int) -> Deviation | None: ...
 
-    def write(self, node: int, ordinal: int) -> Deviation | None: ...
+    def write(self, node: int, now: int) -> Deviation | None: ...
 
-    def apply(self, node: int, ordinal: int) -> Deviation | None: ...
+    def apply(self, node: int, now: int, nth: int) -> Deviation | None: ...
 
     def finale(self, now: int) -> Deviation: ...
 
@@ -49,7 +56,7 @@ class Choices(Protocol):
 def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) -> Settings:
     """The settings of a random run: mostly the shipped ones, at times with a protection switched off."""
     rng = random.Random(f"{seed}/settings")
-    if rng.random() < 0.15:  # churn: leaders fall while their first entries travel, one by one
+    if rng.random() < 0.2:  # churn: leaders fall while their first entries travel, one by one
         return Settings(
             seed=seed,
             nodes=nodes,
@@ -62,7 +69,7 @@ def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) ->
             max_append_entries=1,
             strict=strict,
         )
-    return Settings(
+    plain = Settings(
         seed=seed,
         nodes=nodes,
         duration_us=int(seconds * 1_000_000),
@@ -75,6 +82,24 @@ def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) ->
         max_inflight_appends=rng.choice((1, 3, 256, 256)),
         strict=strict,
     )
+    return _with_features(plain, rng)
+
+
+def _with_features(plain: Settings, rng: random.Random) -> Settings:
+    """Draw which of membership changes, snapshots, leases and slow state machines a run has."""
+    nodes = plain.nodes
+    changes: dict[str, object] = {}
+    if nodes > 1 and rng.random() < 0.4:
+        changes["voters"] = max(1, nodes - rng.randint(1, 3))
+    if rng.random() < 0.35:
+        changes["snapshot_every"] = rng.choice((1, 2, 3, 8))
+        changes["snapshot_keep"] = rng.choice((0, 0, 1, 4))
+    if rng.random() < 0.15:
+        changes |= {"lease": True, "check_quorum": True, "election_ticks": rng.choice((5, 10))}
+        changes["drift_permille"] = rng.choice((0, 50, 150))
+    if rng.random() < 0.2:
+        changes["apply_us"] = rng.choice((20_000, 150_000))
+    return replace(plain, **changes)
 
 
 class RandomChoices:
@@ -91,7 +116,9 @@ class RandomChoices:
         self._until_message = self._gap(self._message_rate)
         self._until_write = self._gap(self._disk_rate)
         self._until_apply = self._gap(self._disk_rate / 2)
-        faults = [act for act in (Act.CRASH, Act.PARTITION, Act.PAUSE, Act.HURRY) if rng.random() < 0.6]
+        faults = [act for act in _FAULTS if rng.random() < 0.6]
+        if settings.lease:  # a lease bears clocks that drift, not clocks that jump or stand still
+            faults = [act for act in faults if act not in (Act.PAUSE, Act.HURRY)]
         self._faults = faults
         self._crashes = Act.CRASH in faults
         self._fault_share = rng.choice((0.1, 0.25, 0.5)) if faults else 0.0
@@ -101,6 +128,12 @@ class RandomChoices:
         self._coups = rng.choice((0.0, 0.0, 0.4, 0.8)) if faults else 0.0
         self._churn = not settings.pre_vote and not settings.check_quorum and settings.max_append_entries == 1
         self._moments: set[int] = set()  # of acts: no two at once
+        self._changes = rng.choice((0.1, 0.3, 0.5)) if 0 < settings.voters < settings.nodes else 0.0
+        self._transfers = 0.0 if self._churn else rng.choice((0.0, 0.0, 0.1, 0.2))
+        self._reads = 0.35 if self._churn else rng.choice((0.35, 0.35, 0.7))
+        self._planned: list[Deviation] = []  # acts to come, the next one last
+        if not self._churn and rng.random() < 0.3:
+            self._plan_priorities()
 
     def _gap(self, rate: float) -> int:
         if rate <= 0.0:
@@ -126,13 +159,88 @@ class RandomChoices:
 
     def next_act(self, now: int, leader: int) -> Deviation | None:
         rng = self._rng
-        at = self._moment(now + int(rng.expovariate(1.0) * self._act_gap_us))
+        at = now + int(rng.expovariate(1.0) * self._act_gap_us)
+        if self._planned and self._planned[-1].at <= at:
+            planned = self._planned.pop()
+            planned = replace(planned, at=self._moment(max(now, planned.at)))
+            return self._take(planned) if planned.at < self.settings.duration_us else None
+        at = self._moment(at)
         if at >= self.settings.duration_us:
             return None
+        if self._changes and rng.random() < self._changes:
+            return self._take(self._change(at, leader))
+        if self._transfers and rng.random() < self._transfers:
+            target = rng.randint(0, self.settings.nodes)
+            return self._take(Deviation(Act.TRANSFER, at, self._node(leader), target))
         if rng.random() >= self._fault_share:
-            act = Act.PROPOSE if rng.random() < 0.65 else Act.READ
+            act = Act.READ if rng.random() < self._reads else Act.PROPOSE
             return self._take(Deviation(act, at, self._node(leader)))
         return self._take(self._fault(rng.choice(self._faults), at, leader))
+
+    def _plan(self, acts: list[Deviation]) -> None:
+        self._planned = sorted([*self._planned, *acts], key=lambda act: -act.at)
+
+    def _plan_priorities(self) -> None:
+        """Every node its own delay from the start, and a few moments at which somebody gets another."""
+        rng, settings = self._rng, self.settings
+        steps = [settings.latency_us * factor for factor in (0, 1, 3, 10, 30, 100)]
+        acts = [Deviation(Act.PRIORITY, 1, node, rng.choice(steps)) for node in range(1, settings.nodes + 1)]
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(settings.duration_us)
+            acts.append(Deviation(Act.PRIORITY, at, rng.randint(1, settings.nodes), rng.choice(steps)))
+        self._plan(acts)
+
+    def _change(self, at: int, leader: int) -> Deviation:
+        """A change of the configuration, or the first act of a removal, wipe and return."""
+        rng, settings = self._rng, self.settings
+        where = leader or self._node(leader)
+        draw = rng.random()
+        spares = range(settings.voters + 1, settings.nodes + 1)
+        if draw < 0.15 and leader:
+            return self._grow_behind_a_back(at, where)
+        if draw < 0.35 and leader:
+            return self._return_wiped(at, where, rng.choice(spares))
+        if draw < 0.55:
+            changes = tuple([self._one_change() for _ in range(rng.randint(2, 3))])
+            return Deviation(Act.CHANGE, at, where, pack_changes(changes), rng.choice((0, 1, 1, 2)))
+        if draw < 0.6:
+            return Deviation(Act.CHANGE, at, where)
+        transition = TransitionKind.AUTO if rng.random() < 0.8 else rng.choice((1, 2))
+        return Deviation(Act.CHANGE, at, where, pack_changes((self._one_change(),)), transition)
+
+    def _one_change(self) -> Change:
+        kinds = (ChangeKind.ADD_VOTER, ChangeKind.ADD_VOTER, ChangeKind.REMOVE, ChangeKind.ADD_LEARNER)
+        return Change(self._rng.choice(kinds), self._rng.randint(1, self.settings.nodes))
+
+    def _grow_behind_a_back(self, at: int, where: int) -> Deviation:
+        """One state machine stands still while voters come, one after the other; then somebody campaigns."""
+        rng, settings = self._rng, self.settings
+        behind = rng.randint(1, settings.voters)
+        acts = [Deviation(Act.STALL, at, behind, 2_000 * rng.choice((100, 300, 1000)))]
+        for node in rng.sample(range(1, settings.nodes + 1), settings.nodes):
+            at += rng.randint(2, 12) * settings.latency_us
+            change = pack_changes((Change(ChangeKind.ADD_VOTER, node),))
+            acts.append(Deviation(Act.CHANGE, at, where, change))
+        at += rng.randint(0, 12) * settings.latency_us
+        acts.append(Deviation(Act.HURRY, at, behind, 20, rng.randint(0, settings.nodes)))
+        self._plan(acts[1:])
+        return acts[0]
+
+    def _return_wiped(self, at: int, where: int, node: int) -> Deviation:
+        """A learner comes, is removed, loses its disk and comes again, perhaps to vote."""
+        rng, step = self._rng, self.settings.latency_us
+        learn = ChangeKind.ADD_LEARNER
+        kinds = (learn, ChangeKind.REMOVE, None, learn, ChangeKind.ADD_VOTER)
+        acts = []
+        for kind in kinds:
+            change = 0 if kind is None else pack_changes((Change(kind, node),))
+            if kind is None:
+                acts.append(Deviation(Act.WIPE, at, node, 2_000 * rng.choice((1, 5, 50))))
+            else:
+                acts.append(Deviation(Act.CHANGE, at, where, change))
+            at += rng.randint(2 * step, 40 * step)
+        self._plan(acts[1:])
+        return acts[0]
 
     def _moment(self, at: int) -> int:
         at = (at + 1) | 1
@@ -190,15 +298,15 @@ class RandomChoices:
             mask |= 1 << rng.randint(1, nodes)
         return Deviation(act, at, mask, 2_000 * rng.randint(50, 1500), rng.choice((0, 0, 0, 1, 2)))
 
-    def message(self, link: int, ordinal: int) -> Deviation | None:
+    def message(self, link: int, now: int, nth: int) -> Deviation | None:
         self._until_message -= 1
         if self._until_message:
             return None
         self._until_message = self._gap(self._message_rate)
         act = self._rng.choice(self._message_acts)
-        return self._take(Deviation(act, ordinal, link, 0 if act == Act.DROP else self._delay()))
+        return self._take(Deviation(act, now, link, 0 if act == Act.DROP else self._delay(), nth))
 
-    def write(self, node: int, ordinal: int) -> Deviation | None:
+    def write(self, node: int, now: int) -> Deviation | None:
         self._until_write -= 1
         if self._until_write:
             return None
@@ -206,21 +314,22 @@ class RandomChoices:
         rng = self._rng
         if self._crashes and rng.random() < 0.5:
             down = 2_000 * rng.choice((1, 5, 50, 400))
-            return self._take(Deviation(Act.CRASH_WRITE, ordinal, node, down, rng.randint(0, 5)))
-        return self._take(Deviation(Act.SLOW_WRITE, ordinal, node, self._delay()))
+            return self._take(Deviation(Act.CRASH_WRITE, now, node, down, rng.randint(0, 5)))
+        return self._take(Deviation(Act.SLOW_WRITE, now, node, self._delay()))
 
-    def apply(self, node: int, ordinal: int) -> Deviation | None:
+    def apply(self, node: int, now: int, nth: int) -> Deviation | None:
         self._until_apply -= 1
         if self._until_apply:
             return None
         self._until_apply = self._gap(self._disk_rate / 2)
-        return self._take(Deviation(Act.SLOW_APPLY, ordinal, node, self._delay()))
+        return self._take(Deviation(Act.SLOW_APPLY, now, node, self._delay(), nth))
 
     def finale(self, now: int) -> Deviation:
         nodes = self.settings.nodes
         size = self._rng.randint(nodes // 2 + 1, nodes)
         mask = sum(1 << node for node in self._rng.sample(range(1, nodes + 1), size))
-        return self._take(Deviation(Act.FINALE, now, mask))
+        calm = self.settings.pre_vote and self.settings.check_quorum
+        return self._take(Deviation(Act.FINALE, now, mask, 0, int(calm and self._rng.random() < 0.25)))
 
 
 class FixedChoices:
@@ -229,19 +338,21 @@ class FixedChoices:
     def __init__(self, schedule: Schedule) -> None:
         self.taken: list[Deviation] = list(schedule.deviations)
         self._acts: list[Deviation] = []
-        self._at_ordinal: dict[tuple[int, int, int], Deviation] = {}
+        self._waiting: dict[tuple[int, int], list[Deviation]] = {}  # by group and link or node, next one last
         self._finale: Deviation | None = None
         self._nodes = schedule.settings.nodes
         for deviation in schedule.deviations:
             act = deviation.act
             if act == Act.FINALE:
                 self._finale = deviation
-            elif act < Act.DROP:
+            elif act not in WAITING_ACTS:
                 self._acts.append(deviation)
             else:
-                group = _GROUPS.get(act, act)
-                self._at_ordinal[(group, deviation.node, deviation.at)] = deviation
+                key = (_GROUPS.get(act, act), deviation.node)
+                self._waiting.setdefault(key, []).append(deviation)
         self._acts.sort(key=lambda deviation: -deviation.at)
+        for waiting in self._waiting.values():
+            waiting.sort(key=lambda deviation: (-deviation.at, -deviation.extra))
 
     def next_act(self, now: int, leader: int) -> Deviation | None:
         return self._acts.pop() if self._acts else None
@@ -249,14 +360,23 @@ class FixedChoices:
     def elected(self, now: int, leader: int) -> tuple[Deviation, ...]:
         return ()
 
-    def message(self, link: int, ordinal: int) -> Deviation | None:
-        return self._at_ordinal.get((Act.DROP, link, ordinal))
+    def _next(self, group: Act, place: int, now: int, nth: int) -> Deviation | None:
+        waiting = self._waiting.get((group, place))
+        if not waiting:
+            return None
+        first = waiting[-1]
+        if first.at > now or (first.at == now and first.extra > nth and first.act != Act.CRASH_WRITE):
+            return None
+        return waiting.pop()
 
-    def write(self, node: int, ordinal: int) -> Deviation | None:
-        return self._at_ordinal.get((Act.SLOW_WRITE, node, ordinal))
+    def message(self, link: int, now: int, nth: int) -> Deviation | None:
+        return self._next(Act.DROP, link, now, nth)
 
-    def apply(self, node: int, ordinal: int) -> Deviation | None:
-        return self._at_ordinal.get((Act.SLOW_APPLY, node, ordinal))
+    def write(self, node: int, now: int) -> Deviation | None:
+        return self._next(Act.SLOW_WRITE, node, now, 0)
+
+    def apply(self, node: int, now: int, nth: int) -> Deviation | None:
+        return self._next(Act.SLOW_APPLY, node, now, nth)
 
     def finale(self, now: int) -> Deviation:
         if self._finale is not None:

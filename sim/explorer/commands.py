@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
+from .exhaustive.report import EXIT_CODES, changes_of, search_scope
+from .exhaustive.scope import Scope
 from .random import Exploration, Outcome, explore, replay
 from .schedule import Schedule, describe
 from .shrink import shrink
@@ -20,6 +23,7 @@ from .tracing import trace_schedule
 
 __all__ = ["explore_command", "schedule_from_text", "schedule_to_text"]
 
+_COUNT = click.IntRange(0, 15)
 Planter = Callable[[str], AbstractContextManager[None]]
 
 
@@ -41,12 +45,44 @@ def schedule_from_text(text: str) -> Schedule:
         raise ValueError(f"not a schedule: {error}") from error
 
 
+def _scope_options(command: Callable[..., object]) -> Callable[..., object]:
+    """The options of an exhaustive search."""
+    counts = {
+        "crashes": "Crashes, each with a restart.",
+        "duplicates": "Messages that arrive twice.",
+        "beats": "Heartbeats.",
+        "reads": "Reads.",
+        "slow-writes": "Writes during which other things happen.",
+        "stalls": "Times that a state machine stands still.",
+        "transfers": "Transfers of leadership.",
+    }
+    options = [
+        click.option("--terms", type=click.IntRange(1, 15), default=2, show_default=True,
+                     help="With --exhaustive: nobody campaigns beyond this term."),
+        click.option("--entries", type=click.IntRange(0, 15), default=2, show_default=True,
+                     help="With --exhaustive: proposals. Messages are lost, late and reordered at will."),
+        *[
+            click.option(f"--{name}", type=_COUNT, default=0, help=f"With --exhaustive: {text}")
+            for name, text in counts.items()
+        ],
+        click.option("--change", multiple=True, metavar="CHANGE",
+                     help="With --exhaustive: a configuration change, e.g. 'add 4' or 'remove 1, add 4'."),
+        click.option("--memory-mb", type=click.IntRange(min=64), default=8192, show_default=True,
+                     help="With --exhaustive: give up beyond this."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def explore_command(plant: Planter) -> click.Command:
     """The command; ``plant(name)`` puts a planted bug in place (ValueError: no such bug)."""
 
-    @click.command("explore", short_help="Search random schedules of the pure core for a broken invariant.")
+    @click.command("explore", short_help="Search schedules of the pure core for a broken invariant.")
     @click.option("--random", "_random", is_flag=True, help="Random schedules (the default).")
-    @click.option("--nodes", type=click.IntRange(1, 9), default=5, show_default=True)
+    @click.option("--exhaustive", is_flag=True, help="Every interleaving of a small scope.")
+    @click.option("--nodes", type=click.IntRange(1, 9), help="[default: 5, or 3 with --exhaustive]")
+    @_scope_options
     @click.option("--schedules", type=click.IntRange(min=1), help="How many at most [default: 1000].")
     @click.option("--seconds", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
                   help="Virtual time with faults in each schedule.")
@@ -60,19 +96,43 @@ def explore_command(plant: Planter) -> click.Command:
                   help="Write the failing (or replayed) schedule's run as a trace for 'tercet trace'.")
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
     def command(
-        _random: bool, nodes: int, schedules: int | None, seconds: float, minutes: float | None,
+        _random: bool, exhaustive: bool, nodes: int | None, schedules: int | None, seconds: float,
+        minutes: float | None,
         seed: int | None, mutation: str | None, consequences: bool, token: str | None,
-        trace_file: str | None, as_json: bool,
+        trace_file: str | None, as_json: bool, terms: int, entries: int, change: tuple[str, ...],
+        memory_mb: int, **budgets: Any,
     ) -> None:
-        """Search random schedules of the pure core: five properties of Raft after every step, then liveness.
+        """Search schedules of the pure core: the properties of Raft after every step.
 
-        Exit code 0: all valid; 1: a violation was found; 2: not run.
+        At random: long schedules with every kind of fault, and at the end a majority must get on by itself.
+        Exhaustively: every order of deliveries, losses and timeouts within --terms and --entries, with so
+        many --crashes, --duplicates and so on; the shortest run to a violation is told.
+
+        Exit code 0: all valid; 1: a violation was found; 2: not run, or a limit was hit.
         """
         try:
             planted = plant(mutation) if mutation else nullcontext()
             schedule = schedule_from_text(token) if token else None
+            scope = None
+            if exhaustive:
+                changes = tuple([changes_of(text) for text in change])
+                size = nodes or 3
+                joining = max([0, *[node - size for each in changes for _, node in each]])
+                scope = Scope(
+                    nodes=size, joining=joining, terms=terms, entries=entries, changes=changes,
+                    strict=not consequences, **budgets,
+                )
         except ValueError as error:
             raise click.UsageError(str(error)) from error
+        if scope is not None:
+            planted_name = f" --mutation {mutation}" if mutation else ""
+            with planted:
+                verdict = search_scope(
+                    scope, memory_mb=memory_mb, minutes=minutes, trace=trace_file, as_json=as_json,
+                    again=f"tercet sim explore --exhaustive{planted_name} ({scope})",
+                )
+            sys.exit(EXIT_CODES[verdict])
+        nodes = nodes or 5
         with planted:
             if schedule is not None:
                 _write_trace(schedule, mutation, trace_file)

@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "trace": ("tercet.reports.commands", "trace"),
     "bench": ("tercet.jepsen_like.bench.commands", "bench"),
     "fuzz": ("tercet.jepsen_like.fuzz", "fuzz_command"),
+    "openapi": ("tercet.net.server.openapi", "openapi"),
 }
 SIM_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("tercet.jepsen_like.sim_commands", "run"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tercet.core import rpc_errors
 from tercet.core.errors import Corruption
-from tercet.core.machine import Alarm, Command, Machine, MemberAttributes, Outcome, encode_command
+from tercet.core.machine import Alarm, Command, Machine, Outcome, encode_command
 from tercet.core.raft.types import Entry
 from tercet.core.rpc_errors import RpcError, Status
 from tercet.core.wire.proto import internal_pb2 as internal
@@ -151,12 +151,9 @@ def test_alarms_are_listed_by_kind_and_ended_one_by_one() -> None:
     assert machine.alarms == (Alarm(2, 1),)
 
 
-def test_members_publish_themselves_and_the_leader_the_version() -> None:
+def test_the_leader_publishes_the_version() -> None:
     machine = Machine()
-    attributes = internal.MemberAttributes(member_id=3, name="n", client_urls=["u"])
-    apply(machine, Command.MEMBER_ATTRIBUTES, attributes)
     apply(machine, Command.CLUSTER_VERSION, internal.ClusterVersion(version="3.4.0"))
-    assert machine.attributes == {3: MemberAttributes("n", ("u",))}
     assert machine.cluster_version == "3.4.0"
 
 

@@ -124,7 +124,8 @@ class RaftMachine(RuleBasedStateMachine):
             return
         batch = peer.disk.complete()
         self.bag += batch.messages
-        for _, entries in reversed(batch.steps):
+        for written in reversed(batch.steps):
+            entries = written[1]
             if entries:
                 self._step(peer, Persisted(entries[-1].index, entries[-1].term, batch.under))
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.core.raft import Configuration, configuration_of
@@ -21,6 +21,7 @@ def naive_won(group: tuple[int, ...], granted: set[int]) -> bool:
     return 2 * len(granted & set(group)) > len(group)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9))
 def test_a_quorum_value_is_what_a_majority_has_reached(values: list[int]) -> None:
     assert quorum_value(values) == naive_quorum_value(values)
@@ -30,6 +31,7 @@ def test_nobody_has_reached_anything() -> None:
     assert quorum_value([]) == 0
 
 
+@settings(deadline=None)
 @given(IDS, IDS, st.data())
 def test_a_joint_configuration_needs_both_majorities(
     voters: set[int], outgoing: set[int], data: st.DataObject
@@ -43,6 +45,7 @@ def test_a_joint_configuration_needs_both_majorities(
     assert reached(configuration, values) == expected
 
 
+@settings(deadline=None)
 @given(IDS, st.one_of(st.just(set()), IDS), st.data())
 def test_votes_are_counted_in_each_group(voters: set[int], outgoing: set[int], data: st.DataObject) -> None:
     configuration = configuration_of(voters, outgoing)
@@ -59,6 +62,7 @@ def test_votes_are_counted_in_each_group(voters: set[int], outgoing: set[int], d
     assert vote_result(configuration, granted, refused) == expected
 
 
+@settings(deadline=None)
 @given(IDS, st.data())
 def test_learners_do_not_count(voters: set[int], data: st.DataObject) -> None:
     learners = data.draw(st.sets(st.integers(10, 14), min_size=1))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 
+import tercet.core.raft
 from tercet.core.errors import Corruption
 from tercet.core.raft import (
     NO_EFFECTS,
@@ -194,6 +197,15 @@ def test_a_restarted_node_hands_out_what_it_knows_to_be_committed() -> None:
     entries = (Entry(1, 1), Entry(1, 2))
     state = restart(Config(node_id=1, voters=(1, 2)), HardState(1, 0, 2), entries, applied=1)
     assert [entry.index for entry in step(state, Tick()).effects.committed] == [2]
+
+
+def test_every_rule_is_named_somewhere_and_every_name_is_a_rule() -> None:
+    folder = Path(tercet.core.raft.__file__).parent
+    named: set[str] = set()
+    for path in folder.glob("*.py"):
+        if path.name not in ("refusals.py", "types.py"):
+            named |= set(re.findall(r'"([a-z]+/[a-z]+(?:-[a-z]+)*)"', path.read_text()))
+    assert named == set(RULES)
 
 
 def test_every_rule_has_a_sentence_and_a_source() -> None:

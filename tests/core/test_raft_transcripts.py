@@ -13,7 +13,7 @@ _FILES = sorted((_HERE / "transcripts").glob("raft_*.txt"))
 
 
 def test_there_are_transcripts() -> None:
-    assert len(_FILES) >= 12
+    assert len(_FILES) >= 40
 
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: path.stem)

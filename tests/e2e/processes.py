@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -57,7 +58,9 @@ class Member:
         self.data_dir = folder / name
         self.log_path = folder / f"{name}.log"
         self.arguments = list(arguments)
+        self.program = [sys.executable, "-m", "tercet"]
         self.process: subprocess.Popen[bytes] | None = None
+        self.tls: ssl.SSLContext | None = None  # of our own requests; None: they are plain
 
     @property
     def endpoint(self) -> str:
@@ -71,7 +74,7 @@ class Member:
         assert self.process is None or self.process.poll() is not None
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tercet", *self.arguments],
+                [*self.program, *self.arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
             )  # fmt: skip
 
@@ -87,9 +90,10 @@ class Member:
     def http(self, path: str, body: dict[str, Any] | None = None, timeout: float = 3.0) -> Any:
         """GET, or POST with a body; the JSON answer, or None when there is none."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://{self.endpoint}{path}", data=data)
+        scheme = "http" if self.tls is None else "https"
+        request = urllib.request.Request(f"{scheme}://{self.endpoint}{path}", data=data)
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as response:
+            with urllib.request.urlopen(request, timeout=timeout, context=self.tls) as response:
                 return json.loads(response.read())
         except (OSError, urllib.error.URLError, ValueError):
             return None
@@ -107,15 +111,25 @@ class Member:
 class Cluster:
     """Some members that know each other; a context manager that leaves nothing running."""
 
-    def __init__(self, folder: Path, size: int = 1, *, token: str = "e2e", flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int = 1,
+        *,
+        token: str = "e2e",
+        flags: Sequence[str] = (),
+        peer_scheme: str = "http",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         ports = free_ports(2 * size)
         names = [f"n{number + 1}" for number in range(size)]
-        roster = ",".join(f"{n}=http://{HOST}:{p}" for n, p in zip(names, ports[size:], strict=True))
+        roster = ",".join(f"{n}={peer_scheme}://{HOST}:{p}" for n, p in zip(names, ports[size:], strict=True))
         self.members = []
         for name, client, peer in zip(names, ports[:size], ports[size:], strict=True):
-            client_url, peer_url = f"http://{HOST}:{client}", f"http://{HOST}:{peer}"
+            client_url = f"{'http' if tls is None else 'https'}://{HOST}:{client}"
+            peer_url = f"{peer_scheme}://{HOST}:{peer}"
             arguments = [
                 "--name", name, "--data-dir", str(folder / name),
                 "--listen-client-urls", client_url, "--advertise-client-urls", client_url,
@@ -123,6 +137,7 @@ class Cluster:
                 "--initial-cluster", roster, "--initial-cluster-token", token, *flags,
             ]  # fmt: skip
             self.members.append(Member(name, client, peer, folder, arguments))
+            self.members[-1].tls = tls
 
     def __enter__(self) -> Cluster:
         for member in self.members:

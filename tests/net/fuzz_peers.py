@@ -20,6 +20,7 @@ from tercet.core.wire.peer import (
     Frame,
     Hello,
     Ping,
+    Refusal,
     encode,
 )
 from tercet.net.channel import Identity
@@ -27,9 +28,14 @@ from tercet.net.peer_server import PeerServer
 from tercet.net.real import real_world
 from tercet.net.world import Connection, World
 
-__all__ = ["fuzz"]
+__all__ = ["fuzz", "only_one"]
 
 CLUSTER = 0xC1
+
+
+def only_one(sender: int, urls: tuple[str, ...]) -> Refusal | None:
+    """Admit member 1 alone."""
+    return None if sender == 1 else Refusal(f"member {sender:x} is not part of this cluster")
 
 
 class Script:
@@ -118,7 +124,7 @@ async def _serve(world: World, seed: int, count: int) -> int:
     def deliver(messages: tuple[Message, ...]) -> None:
         delivered[0] += len(messages)
 
-    server = PeerServer(world, Identity(CLUSTER, 2), peers=frozenset({1}), deliver=deliver, answer=_answer)
+    server = PeerServer(world, Identity(CLUSTER, 2), admit=only_one, deliver=deliver, answer=_answer)
     chance = random.Random(seed)
     for number in range(count):
         script = Script(stream(chance))

@@ -9,8 +9,9 @@ import trio
 from google.protobuf.message import Message
 
 from tercet.core import rpc_errors
-from tercet.core.machine import Machine, Outcome, encode_command
-from tercet.core.raft.types import Entry, Role, SoftState
+from tercet.core.machine import Command, Machine, Outcome, encode_command
+from tercet.core.members import MemberCommand, MemberView, conf_change
+from tercet.core.raft.types import Entry, EntryKind, Role, SoftState, encode_conf_change
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.core.wire.services import METHODS
@@ -27,7 +28,16 @@ class FakeMember:
     def __init__(self) -> None:
         self.member_id, self.cluster_id = 101, 202
         self.machine = Machine()
-        self.term = 3
+        self.machine.members.load([MemberView(101, "", ("http://localhost:2380",))], [])
+        self.is_learner = False
+        self.database_size = lambda: (8192, 4096)
+        self.keeper: Any = None
+        self.on_installed: list[Callable[[int], None]] = []
+        self.connected: dict[int, float] = {}
+        self.matches: dict[int, int] = {}
+        self.moved_to: list[int] = []
+        self.term = self.machine.applied_term = 3
+        self.is_learner = False
         self.leader_id = 101
         self.on_soft_state: list[Callable[[SoftState], None]] = []
         self.calls: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
@@ -66,6 +76,33 @@ class FakeMember:
             for subscriber in self.subscribers:
                 subscriber(outcome.events, outcome.revision)
 
+    def propose_change(
+        self,
+        command: MemberCommand,
+        payload: bytes,
+        done: Callable[[Outcome | RpcError], None],
+        deadline: float | None = None,
+    ) -> None:
+        self.proposed.append(command)
+        if not self.leader_id:
+            done(rpc_errors.TIMEOUT)
+            return
+        change = conf_change(command, payload, encode_command(Command(command), self.member_id, 1, b""))
+        entry = Entry(
+            self.term, self.machine.applied_index + 1, encode_conf_change(change), EntryKind.CONF_CHANGE
+        )
+        done(self.machine.apply(entry))
+
+    def transfer_leadership(self, target: int) -> None:
+        self.moved_to.append(target)
+        self.change_leader(target)
+
+    def match_index(self, member_id: int) -> int | None:
+        return self.matches.get(member_id)
+
+    def connected_since(self, member_id: int) -> float | None:
+        return self.connected.get(member_id)
+
     def read_index(self, done: Callable[[RpcError | None], None], deadline: float | None = None) -> None:
         done(self.read_error)
 
@@ -80,11 +117,13 @@ class FakeMember:
             raise rpc_errors.NO_LEADER.with_traceback(None)
         return await self.calls[method](payload)
 
-    def change_leader(self, leader_id: int) -> None:
-        """Another leader (0: none), in the next term."""
+    def change_leader(self, leader_id: int, *, applied: bool = True) -> None:
+        """Another leader (0: none), in the next term; ``applied``: it has applied its first entry."""
         self.leader_id = leader_id
         self.term += 1
         role = Role.LEADER if self.is_leader else Role.FOLLOWER
+        if self.is_leader and applied:  # a new leader's first entry
+            self.machine.apply(Entry(self.term, self.machine.applied_index + 1, b""))
         for listener in self.on_soft_state:
             listener(SoftState(role, leader_id, self.term))
 
@@ -95,6 +134,7 @@ class FakeCall:
     def __init__(self, message: bytes, metadata: dict[str, str]) -> None:
         self.message = message
         self.metadata = metadata
+        self.client_common_name = ""
         self.deadline: float | None = None
         self.answer = b""
         self.status: tuple[int, str] | None = None
@@ -116,6 +156,7 @@ class FakeStream:
 
     def __init__(self, response_type: type[Message], metadata: dict[str, str], window: float) -> None:
         self.metadata = metadata
+        self.client_common_name = ""
         self.status: tuple[int, str] | None = None
         self.finished = trio.Event()
         self._type = response_type

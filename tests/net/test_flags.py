@@ -89,18 +89,90 @@ def test_a_malformed_command_line_is_a_usage_error_in_etcds_words(words: list[st
     (["--auto-compaction-mode", "foo"], 'unknown auto-compaction-mode "foo"'),
     (["--log-level", "foo"], 'unknown level "foo"'),
     (["--config-file", "/nope"], "open /nope: no such file or directory"),
-    (["--cert-file", "x.pem"], "--cert-file is not supported by this version of Tercet"),
-    (["--force-new-cluster"], "--force-new-cluster is not supported by this version of Tercet"),
+    (["--wal-dir", "x"], "--wal-dir is not supported by this version of Tercet"),
+    (["--proxy", "on"], "--proxy is not supported by this version of Tercet"),
+    (["--cert-file", "x.pem"], "KeyFile and CertFile must both be present[key: , cert: x.pem]"),
+    (["--cipher-suites", "FOO"], 'unexpected TLS cipher suite "FOO"'),
+    (["--tls-min-version", "TLS1.1"], 'unexpected TLS version "TLS1.1"'),
+    (["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+     "min version (TLS1.3) is greater than max version (TLS1.2)"),
+    (["--tls-min-version=TLS1.3", "--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA"],
+     "cipher suites cannot be configured when only TLS1.3 is enabled"),
+    (["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"],
+     'AllowedCN and AllowedHostname are mutually exclusive (cn="a", hostname="b")'),
+    (["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
+     "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS"
+     " scheme"),
+    (["--listen-peer-urls=https://127.0.0.1:1"],
+     "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented"),
+    (["--log-outputs=default,stderr"], 'multi logoutput for "default" is not supported yet'),
+    (["--logger=foo"], 'unknown logger option "foo"'),
+    (["--log-format=xml"], "unknown log format: xml, supported values json, console"),
+    (["--auto-compaction-retention=foo"],
+     'error parsing CompactionRetention: time: invalid duration "foo"'),
+    (["--discovery-srv=a.example", "--initial-cluster=default=http://localhost:2380"],
+     'multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery" or'
+     ' "discovery-srv"'),
 ])  # fmt: skip
 def test_a_configuration_that_cannot_work_is_refused(words: list[str], message: str) -> None:
     assert refused(*words) == message
 
 
-def test_a_promise_of_encryption_is_never_ignored() -> None:
-    url = "https://127.0.0.1:1"
-    assert "https:// in --listen-client-urls is not supported" in refused(
-        "--listen-client-urls", url, "--advertise-client-urls", url
+def test_certificates_for_plain_urls_are_a_warning() -> None:
+    words = ["--cert-file=c", "--key-file=k", "--client-cert-auth"]
+    assert parse(words, {}).warnings == (
+        "scheme is HTTP while key and cert files are present; ignoring key and cert files",
+        "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for this URL",
     )
+
+
+def test_deprecated_flags_work_and_say_so() -> None:
+    startup = parse(["--debug", "--log-package-levels=x=DEBUG", "--logger=capnslog"], {})
+    assert startup.config.log_level == "debug"
+    assert [text[:32] for text in startup.warnings] == ["[WARNING] Deprecated '--debug' f",
+        "[WARNING] Deprecated '--log-pack", "[WARNING] Deprecated '--logger=c"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "wanted"), [
+    (["--auto-compaction-retention=2"], ("periodic", 7200.0)),
+    (["--auto-compaction-retention=5m"], ("periodic", 300.0)),
+    (["--auto-compaction-retention=1000", "--auto-compaction-mode=revision"], ("revision", 1000.0)),
+    (["--auto-compaction-retention=1us", "--auto-compaction-mode", "revision"], ("revision", 1000.0)),
+])  # fmt: skip
+def test_a_bare_retention_is_hours_or_revisions(words: list[str], wanted: tuple[str, float]) -> None:
+    config = parse(words, {}).config
+    assert (config.auto_compaction_mode, config.auto_compaction_retention) == wanted
+
+
+def test_the_certificates_of_both_ports_reach_the_configuration() -> None:
+    names = ("cert-file", "key-file", "client-cert-file", "client-key-file", "trusted-ca-file")
+    words = [f"--{prefix}{name}={prefix}{name}" for prefix in ("", "peer-") for name in names]
+    words += ["--client-crl-file=r", "--peer-crl-file=s", "--client-cert-auth", "--peer-client-cert-auth"]
+    words += ["--peer-cert-allowed-cn=cn", "--client-cert-allowed-hostname=host"]
+    config = parse([*words, "--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA", "--auto-tls"], {}).config
+    client, peer = config.client_tls, config.peer_tls
+    for prefix, found in (("", client), ("peer-", peer)):
+        assert found.cert_file == f"{prefix}cert-file"
+        assert found.key_file == f"{prefix}key-file"
+        assert found.client_cert_file == f"{prefix}client-cert-file"
+        assert found.client_key_file == f"{prefix}client-key-file"
+        assert found.trusted_ca_file == f"{prefix}trusted-ca-file"
+        assert found.client_cert_auth
+        assert found.cipher_suites == ("TLS_RSA_WITH_AES_128_CBC_SHA",)
+    assert (client.crl_file, peer.crl_file) == ("r", "s")
+    assert (client.allowed_hostname, peer.allowed_cn) == ("host", "cn")
+    assert (client.auto, peer.auto) == (True, False)
+
+
+def test_the_security_sections_of_a_file_are_those_flags(tmp_path: Path) -> None:
+    text = (
+        "client-transport-security:\n  cert-file: c\n  key-file: k\n  client-cert-auth: true\n"
+        "peer-transport-security:\n  cert-file: p\n  key-file: q\n  allowed-cn: m\n  client-cert-auth: true\n"
+    )
+    config = parse(write(tmp_path, text), {}).config
+    assert (config.client_tls.cert_file, config.client_tls.client_cert_auth) == ("c", True)
+    peer = config.peer_tls
+    assert (peer.cert_file, peer.key_file, peer.allowed_cn, peer.client_cert_auth) == ("p", "q", "m", True)
 
 
 def test_the_environment_sets_what_no_flag_sets() -> None:
@@ -147,7 +219,7 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
     ("election-timeout: abc\n", "cannot unmarshal string into Go struct field configYAML.election-timeout"),
     ("pre-vote: 3\n", "cannot unmarshal number into Go struct field configYAML.pre-vote"),
     ("listen-client-urls: abc\n", "unexpected error setting up listen-client-urls: URL scheme must be"),
-    ("client-transport-security:\n  cert-file: x.pem\n", "--cert-file is not supported"),
+    ("client-transport-security:\n  cert-file: x.pem\n", "KeyFile and CertFile must both be present"),
     ("- a\n", "need a mapping"),
 ])  # fmt: skip
 def test_a_bad_configuration_file_is_explained(tmp_path: Path, text: str, part: str) -> None:
@@ -164,13 +236,15 @@ def test_etcds_sample_file_shape_is_accepted(tmp_path: Path) -> None:
 
 
 def test_what_has_no_effect_yet_is_said() -> None:
-    told = "--snapshot-count has no effect in this version of Tercet"
-    assert parse(["--snapshot-count=7"], {}).warnings == (told,)
-    assert parse(["--snapshot-count=100000"], {}).warnings == ()
+    told = "--enable-v2 has no effect in this version of Tercet"
+    assert parse(["--enable-v2"], {}).warnings == (told,)
+    assert parse(["--enable-v2=false"], {}).warnings == ()
 
 
 def test_the_old_prefix_of_experimental_flags_is_understood() -> None:
-    parse(["--experimental-watch-progress-notify-interval=5s", "--watch-progress-notify-interval=5s"], {})
+    old, new = "--experimental-watch-progress-notify-interval=5s", "--watch-progress-notify-interval=6s"
+    assert parse([old], {}).config.watch_progress_notify_interval == 5.0
+    assert parse([old, new], {}).config.watch_progress_notify_interval == 6.0
 
 
 def test_a_member_alone_is_the_default_cluster() -> None:
@@ -218,7 +292,7 @@ def test_every_flag_is_accepted_with_its_default() -> None:
         if flag.name not in ("h", "help", "version"):
             words = [f"--{flag.name}={flag.default}", "--advertise-client-urls=http://localhost:2379"]
             assert parse(words, {}).warnings == ()
-    assert FLAGS["cert-file"].effect is Effect.REFUSED
+    assert FLAGS["wal-dir"].effect is Effect.REFUSED
 
 
 @given(st.lists(st.text(max_size=12), max_size=4))

@@ -42,6 +42,7 @@ class Row:
     name: str
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...]
+    is_learner: bool = False
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Node:
     cluster_id: int = 0xDEF
     leader_id: int = 0xABC
     is_leader: bool = True
+    is_learner: bool = False
+    term: int = 2
     commit_index: int = 5
     applied_index: int = 5
     pending_proposals: int = 0
@@ -59,6 +62,9 @@ class Node:
     leader_changes: int = 1
     machine: Machine = field(default_factory=Machine)
     read_error: Exception | None = None
+
+    def database_size(self) -> tuple[int, int]:
+        return (8192, 4096)
 
     def members(self) -> list[Row]:
         return [Row(0xABC, "n1", ("http://a:1",), ("http://a:2",)), Row(0xABD, "", ("http://b:1",), ())]
@@ -157,7 +163,7 @@ class Client:
         headers = dict(line.lower().split(": ", 1) for line in head[1:])
         status = int(head[0].split()[1])
         if headers.get("transfer-encoding") != "chunked":
-            size = int(headers["content-length"])
+            size = int(headers.get("content-length", "0"))
             while len(self.buffer) < size:
                 self.buffer += await self.connection.receive(65536)
             body, self.buffer = self.buffer[:size], self.buffer[size:]
@@ -323,7 +329,7 @@ async def test_a_failure_inside_a_stream_is_its_last_line_and_before_it_a_status
     assert status == 200
     assert json.loads(body.splitlines()[1])["error"]["http_code"] == 404
     status, _, body = await ask(Node(), "POST", "/v3/lease/keepalive", b'{"ID":666}')
-    assert (status, json.loads(body)["code"]) == (404, 5)
+    assert (status, json.loads(body)["error"]["grpc_code"]) == (404, 5)
 
 
 async def test_a_watch_goes_on_after_its_body_and_ends_with_the_client() -> None:

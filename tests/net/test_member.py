@@ -14,7 +14,6 @@ import trio
 
 from tercet.core.errors import Corruption, OutcomeUnknown
 from tercet.core.trace import read_trace, verify
-from tercet.core.wal import WrongDirectory
 from tercet.net.client import Client, RequestTimedOut
 from tercet.net.config import MemberConfig
 from tercet.net.member import Running, run_member
@@ -275,10 +274,15 @@ async def test_an_occupied_port_is_told_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "data").exists()
 
 
-async def test_a_data_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
+async def test_a_restart_goes_by_its_own_log_and_not_by_the_flags_about_the_beginning(
+    tmp_path: Path,
+) -> None:
     await start_and_stop(config(tmp_path))
-    error = await refusal(config(tmp_path, initial_cluster_token="another"))
-    assert isinstance(error, WrongDirectory)
+    others = {"two": ("http://127.0.0.1:1",)}
+    again = await start_and_stop(
+        config(tmp_path, initial_cluster_token="another", initial_cluster=others)
+    )
+    assert any("recovered the log" in line and '"fresh":false' in line for line in again)
 
 
 async def test_a_member_that_is_not_in_the_initial_cluster_is_refused(tmp_path: Path) -> None:

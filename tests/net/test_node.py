@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from tercet.core import raft, rpc_errors
-from tercet.core.machine import Command, Machine, Outcome
+from tercet.core.machine import Command, Machine, Outcome, encode_command
+from tercet.core.members import MemberCommand, MemberView
 from tercet.core.raft.types import (
     AppendReply,
     AppendRequest,
@@ -23,10 +24,12 @@ from tercet.core.raft.types import (
     ReadIndex,
     ReadIndexRequest,
     Tick,
+    TransferLeader,
     VoteReply,
     VoteRequest,
 )
 from tercet.core.rpc_errors import RpcError
+from tercet.core.wire.proto import internal_pb2 as internal
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.node import Limits, Node
 from tercet.net.persist import Durable, Persister
@@ -123,7 +126,6 @@ class Bench:
             world,
             member_id=1,
             cluster_id=9,
-            roster=tuple((i, f"n{i}", (f"http://n{i}:2380",)) for i in ids),
             state=raft.restart(config, HardState(), ()),
             machine=Machine(),
             storage=self.storage,
@@ -256,7 +258,7 @@ def test_without_a_leader_a_proposal_and_a_read_wait_until_their_timeout() -> No
         await bench.world.clock.sleep(TIMEOUT - 0.2)
         assert (bench.outcomes, reads) == ([], [])
         await bench.world.clock.sleep(0.4)
-        assert (bench.outcomes, reads) == ([rpc_errors.TIMEOUT], [rpc_errors.TIMEOUT])
+        assert (bench.outcomes, reads) == ([rpc_errors.NOT_PROPOSED], [rpc_errors.TIMEOUT])
 
     on_bench(test, members=3)
 
@@ -296,7 +298,7 @@ def test_a_client_deadline_earlier_than_the_members_own_is_kept() -> None:
         deadline = bench.world.clock.monotonic() + 1.0
         bench.node.propose(Command.PUT, put(b"a"), bench.outcomes.append, deadline)
         await bench.world.clock.sleep(1.2)
-        assert bench.outcomes == [rpc_errors.TIMEOUT]
+        assert bench.outcomes == [rpc_errors.NOT_PROPOSED]
 
     on_bench(test, members=3)
 
@@ -468,9 +470,8 @@ def test_a_call_goes_to_the_leader_or_is_answered_here_or_says_that_there_is_non
     on_bench(alone)
 
 
-def test_members_are_listed_with_what_they_have_published() -> None:
+def test_an_error_of_the_outcome_is_raised_by_who_waits_for_it() -> None:
     async def test(bench: Bench) -> None:
-        assert [(m.id, m.name, m.peer_urls) for m in bench.node.members()] == [(1, "", ("http://n1:2380",))]
         with pytest.raises(RpcError) as error:
             revoke = rpc.LeaseRevokeRequest(ID=5).SerializeToString()
             await bench.node.propose_and_wait(Command.LEASE_REVOKE, revoke)
@@ -512,3 +513,54 @@ def test_messages_wait_for_the_newest_batch_that_was_owed_before_them() -> None:
             nursery.cancel_scope.cancel()
 
     run_in_world(main)
+
+
+def test_what_others_forwarded_while_leadership_moves_is_passed_on_to_the_next_leader() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.lead()
+        bench.node.happen(TransferLeader(2))
+        await bench.settle()
+        theirs = encode_command(Command.PUT, 3, 77, put(b"theirs"))
+        bench.put(b"ours")
+        bench.receive(ProposeRequest(sender=3, to=1, term=1, entries=(theirs,)))
+        await bench.settle()
+        assert bench.sent.take(ProposeRequest) == []
+        bench.receive(HeartbeatRequest(sender=2, to=1, term=bench.node.term + 1, leader_commit=0))
+        await bench.settle()
+        passed_on = [data for message in bench.sent.take(ProposeRequest) for data in message.entries]
+        assert theirs in passed_on and len(passed_on) == 2
+
+    on_bench(test, members=3)
+
+
+def test_a_change_of_members_is_refused_by_the_machine_and_so_by_raft() -> None:
+    async def test(bench: Bench) -> None:
+        outcomes: list[Outcome | RpcError] = []
+        unknown = rpc.MemberRemoveRequest(ID=9).SerializeToString()
+        bench.node.propose_change(MemberCommand.REMOVE, unknown, outcomes.append)
+        await bench.settle()
+        [outcome] = outcomes
+        assert isinstance(outcome, Outcome) and outcome.error == rpc_errors.MEMBER_NOT_FOUND
+        assert bench.node.state.configuration.voters == (1,)
+        added = rpc.Member(ID=7, peerURLs=["http://n7:2380"], isLearner=True).SerializeToString()
+        bench.node.propose_change(MemberCommand.ADD, added, outcomes.append)
+        await bench.settle()
+        assert bench.node.state.configuration.learners == (7,)
+
+    on_bench(test)
+
+
+def test_a_learner_takes_nothing_from_clients_and_still_tells_its_own_name() -> None:
+    async def test(bench: Bench) -> None:
+        bench.node.machine.members.load([MemberView(1, "", ("http://n1:2380",), (), True)], [])
+        bench.put(b"a")
+        await bench.settle()  # the machine's members are looked at with the next entry
+        bench.put(b"b")
+        reads: list[RpcError | None] = []
+        bench.node.read_index(reads.append)
+        assert bench.outcomes[1:] == reads == [rpc_errors.NOT_SUPPORTED_FOR_LEARNER]
+        said = internal.MemberAttributes(member_id=1, name="n1").SerializeToString()
+        await bench.node.propose_and_wait(Command.MEMBER_ATTRIBUTES, said)
+        assert [member.name for member in bench.node.members()] == ["n1"]
+
+    on_bench(test)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tercet.core.raft.types import AppendRequest, Entry, HeartbeatRequest, Message, ProposeRequest
+from tercet.core.raft.types import (
+    AppendRequest,
+    ConfChange,
+    Entry,
+    HeartbeatRequest,
+    Message,
+    ProposeRequest,
+    SnapshotMeta,
+    SnapshotRequest,
+    encode_conf_change,
+)
 from tercet.core.wire.peer import (
     FORMAT_VERSION,
     MAGIC,
@@ -36,6 +46,11 @@ FORGED = [
     append(Entry(5, 5)), append(Entry(5, 4), Entry(5, 6)), append(Entry(5, 3), Entry(5, 4)),
     append(prev=-1), append(Entry(-1, 4)), HeartbeatRequest(sender=1, to=2, term=-2, leader_commit=0),
     HeartbeatRequest(sender=1, to=2, term=2, leader_commit=-1),
+    SnapshotRequest(sender=1, to=2, term=5, meta=SnapshotMeta(9, 5, (1, 2))),  # its data cannot have come
+    ProposeRequest(sender=1, to=2, term=5, entries=(), conf_changes=(b"no change",)),
+    ProposeRequest(
+        sender=1, to=2, term=5, entries=(), conf_changes=(encode_conf_change(ConfChange(context=b"short")),)
+    ),
 ]  # fmt: skip
 
 

@@ -35,12 +35,13 @@ from tercet.core.wire.peer import (
 )
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.channel import Channel, Identity
+from tercet.net.dial import Dialer
 from tercet.net.peer_server import PeerServer
-from tercet.net.peers import Peers, split_url
+from tercet.net.peers import STRANGERS_MAX, Peers
 from tercet.net.real import real_world
 from tercet.net.world import Connection
 
-from .fuzz_peers import fuzz
+from .fuzz_peers import fuzz, only_one
 
 CLUSTER = 0xC1
 
@@ -63,7 +64,7 @@ class Harness:
         self.server = PeerServer(
             self.world,
             Identity(CLUSTER, 2),
-            peers=frozenset({1}),
+            admit=only_one,
             deliver=self.deliver,
             answer=self.answer,
             http_handler=self.serve_http,
@@ -103,8 +104,7 @@ class Harness:
             listener.close()
 
     async def dial(self) -> Connection:
-        host, port = split_url(f"http://{self.address}")
-        return await self.world.net.connect(host, port)
+        return await Dialer(self.world).dial(f"http://{self.address}")
 
     def peers(self, identity: Identity) -> Peers:
         return Peers(self.world, identity, {2: (f"http://{self.address}",)})
@@ -363,12 +363,61 @@ async def test_a_channel_keeps_the_order_of_what_must_wait_and_refuses_beyond_it
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:2380", "http://host", "ftp://host:1", "http://host:port"])
-def test_a_url_that_is_not_one_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="need http://host:port"):
-        split_url(url)
+async def test_a_member_that_comes_is_dialled_and_one_that_goes_is_let_go() -> None:
+    async with harness() as one:
+        peers = Peers(one.world, Identity(CLUSTER, 1), {})
+        lost: list[int] = []
+        peers.on_lost = lost.append
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peers.run)
+            await until(lambda: peers._nursery is not None)
+            assert peers.connected_since(2) is None
+            peers.follow({1: ("http://127.0.0.1:1",), 2: (f"http://{one.address}",)})
+            assert list(peers.peers) == [2], "nobody dials itself"
+            await until(lambda: peers.connected_since(2) is not None)
+            peers.follow({})
+            assert peers.peers == {} and peers.connected_since(2) is None
+            await until(lambda: lost == [2])
+            nursery.cancel_scope.cancel()
 
 
-def test_a_url_names_host_and_port() -> None:
-    assert split_url("http://localhost:2380") == ("localhost", 2380)
-    assert split_url("https://[::1]:2380/") == ("::1", 2380)
+async def test_who_is_not_known_yet_is_dialled_back_until_it_is_removed() -> None:
+    async with harness() as one:
+        peers = Peers(one.world, Identity(CLUSTER, 1), {})
+        urls = (f"http://{one.address}",)
+        assert peers.meet(2, urls)
+        peers.follow({})
+        assert list(peers.peers) == [2], "it may become a member with an entry that is still to come"
+        peers.follow({}, removed={2: None})
+        assert peers.peers == {}
+        for stranger in range(100, 100 + STRANGERS_MAX):
+            assert peers.meet(stranger, urls)
+        assert not peers.meet(99, urls)
+
+
+async def test_a_removed_member_is_told_so_by_whom_it_dials() -> None:
+    async with harness() as one:
+        one.server._may = lambda sender, urls: Refusal("gone", removed=True)
+        told = trio.Event()
+        peers = one.peers(Identity(CLUSTER, 1))
+        peers.on_removed = told.set
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peers.run)
+            await told.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_hello_tells_where_its_sender_is_found() -> None:
+    async with harness() as one:
+        seen: list[tuple[int, tuple[str, ...]]] = []
+
+        def admit(sender: int, urls: tuple[str, ...]) -> None:
+            seen.append((sender, urls))
+
+        one.server._may = admit
+        peers = Peers(one.world, Identity(CLUSTER, 1), {2: (f"http://{one.address}",)}, ("http://me:1",))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peers.run)
+            await until(lambda: bool(seen))
+            nursery.cancel_scope.cancel()
+        assert seen == [(1, ("http://me:1",))]

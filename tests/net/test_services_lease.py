@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
@@ -17,11 +18,11 @@ from .service_desk import Desk, FakeCall
 Test = Callable[[Desk, trio.Nursery], Awaitable[None]]
 
 
-def with_desk(test: Test) -> None:
+def with_desk(test: Test, **options: Any) -> None:
     """Run a test while the services run."""
 
     async def run(world: World) -> None:
-        desk = Desk(world)
+        desk = Desk(world, **options)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(desk.services.run)
             await world.clock.sleep(0.01)
@@ -166,11 +167,65 @@ def test_checkpoints_bound_a_long_lease_over_changes_of_leader() -> None:
             desk.member.change_leader(999)
             desk.member.change_leader(101)
         assert (await time_to_live(desk, 7)).TTL < 200
+        desk.member.proposed.clear()
         stream = desk.open(nursery, "Lease/LeaseKeepAlive")
         stream.request(rpc.LeaseKeepAliveRequest(ID=7))
         assert (await stream.response()).TTL == 1000
         lease = desk.member.machine.lessor.get(7)
         assert lease is not None and lease.remaining == 0
+        assert desk.member.proposed == [Command.LEASE_CHECKPOINT]
+        stream.request(rpc.LeaseKeepAliveRequest(ID=7))
+        assert (await stream.response()).TTL == 1000
+        assert len(desk.member.proposed) == 1
+
+    with_desk(test, enable_lease_checkpoint=True)
+
+
+def test_without_checkpoints_every_leader_starts_the_time_anew_as_etcd_does() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        grant(desk, 1000, 7)
+        await desk.world.clock.sleep(901)
+        desk.member.change_leader(999)
+        desk.member.change_leader(101)
+        assert (await time_to_live(desk, 7)).TTL == 1000
+        assert Command.LEASE_CHECKPOINT not in desk.member.proposed
+
+    with_desk(test)
+
+
+def test_checkpoints_come_as_often_as_configured_for_leases_longer_than_that() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        grant(desk, 20, 7)
+        grant(desk, 5, 8)
+        await desk.world.clock.sleep(5.8)
+        long = desk.member.machine.lessor.get(7)
+        assert long is not None and 14 <= long.remaining <= 16
+        assert desk.member.machine.lessor.get(8) is None
+        desk.member.change_leader(999)
+        desk.member.change_leader(101)
+        assert (await time_to_live(desk, 7)).TTL <= 17
+
+    with_desk(test, enable_lease_checkpoint=True, lease_checkpoint_interval=5.0)
+
+
+def test_a_new_leader_counts_only_once_it_has_applied_what_earlier_ones_promised() -> None:
+    """Otherwise it would count from a checkpoint that a renewal, not yet applied here, has cleared."""
+
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        grant(desk, 1000, 7)
+        checkpoint = rpc.LeaseCheckpoint(ID=7, remaining_TTL=1)
+        desk.member.propose(
+            Command.LEASE_CHECKPOINT,
+            rpc.LeaseCheckpointRequest(checkpoints=[checkpoint]).SerializeToString(),
+            lambda _: None,
+        )
+        desk.member.change_leader(999)
+        desk.member.change_leader(101, applied=False)
+        await desk.world.clock.sleep(10)
+        assert 7 in desk.member.machine.lessor
+        cleared = rpc.LeaseCheckpointRequest(checkpoints=[rpc.LeaseCheckpoint(ID=7)])
+        desk.member.propose(Command.LEASE_CHECKPOINT, cleared.SerializeToString(), lambda _: None)
+        assert (await time_to_live(desk, 7)).TTL == 1000
 
     with_desk(test)
 

@@ -393,3 +393,69 @@ def test_responses_are_cut_between_revisions_only(rows: list[tuple[int, int]], l
     size = cut_at_revision(events, limit)
     assert size or not events
     assert not {e.record.mod_revision for e in events[:size]} & {e.record.mod_revision for e in events[size:]}
+
+
+def test_a_watch_without_a_start_begins_after_the_revision_that_its_creation_names() -> None:
+    """Revision 0 means "from now" in etcd's API, so "now" must be told: who resumes begins there (B34)."""
+
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        desk.put(b"k", b"before")
+        stream = desk.open(nursery, "Watch/Watch")
+        stream.request(create())
+        desk.put(b"k", b"before the request was read")
+        response = await stream.response()
+        assert (response.created, response.header.revision) == (True, 3)
+        desk.put(b"k", b"after")
+        assert told(await stream.response()) == [(b"k", 4, True)]
+
+    with_desk(test)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["put", "read", "reconnect", "rest"]), max_size=60), st.booleans())
+def test_a_client_that_resumes_where_it_was_hears_everything_once(steps: list[str], slow: bool) -> None:
+    """Resuming after the last revision heard of: of an event, of progress, or of the watch's creation."""
+
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        window = 0 if slow else 1000
+        stream = desk.open(nursery, "Watch/Watch", window=window)
+        position = (await started(stream, create())).header.revision
+        found: list[int] = []
+
+        async def read() -> None:
+            nonlocal position
+            stream.request(PROGRESS)
+            while (response := await stream.response()).events:
+                found.extend(revision for _, revision, _ in told(response))
+                position = found[-1]
+            assert response.header.revision >= position
+            position = response.header.revision
+
+        for step in steps:
+            if step == "put":
+                desk.put(b"k")
+            elif step == "read":
+                await read()
+            elif step == "rest":
+                await desk.world.clock.sleep(0.01)
+            else:
+                stream = desk.open(nursery, "Watch/Watch", window=window)
+                await started(stream, create(start_revision=position + 1))
+        await read()
+        assert found == list(range(2, desk.member.machine.revision + 1))
+
+    with_desk(test)
+
+
+def test_a_thousand_watches_on_one_stream_are_each_told_of_their_own_key() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        stream = desk.open(nursery, "Watch/Watch")
+        for number in range(1000):
+            assert (await started(stream, create(b"%d" % number))).watch_id == number
+        for number in (999, 0, 500):
+            desk.put(b"%d" % number)
+            response = await stream.response()
+            assert (response.watch_id, response.events[0].kv.key) == (number, b"%d" % number)
+        assert stream.unread() == 0
+
+    with_desk(test)

@@ -6,19 +6,40 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from tercet.core.raft import Effects, Entry, HardState
+from tercet.core.raft import (
+    Change,
+    ChangeKind,
+    Effects,
+    Entry,
+    Event,
+    HardState,
+    RaftState,
+    Receive,
+    SnapshotInstalled,
+    SnapshotMeta,
+    TimeoutNow,
+)
 from tercet.core.trace import Note, read_trace, verify
 from tercet.jepsen_like.mutations import MUTATIONS, resolve_mutation
 from tercet.sim.explorer.commands import explore_command, schedule_from_text, schedule_to_text
 from tercet.sim.explorer.disk import Disk
 from tercet.sim.explorer.random import explore, replay, run_seed
-from tercet.sim.explorer.schedule import Act, Deviation, Schedule, Settings, describe
+from tercet.sim.explorer.schedule import (
+    Act,
+    Deviation,
+    Schedule,
+    Settings,
+    describe,
+    pack_changes,
+    unpack_changes,
+)
 from tercet.sim.explorer.shrink import shrink
 from tercet.sim.explorer.tracing import trace_schedule
 
@@ -63,13 +84,14 @@ def test_a_run_without_deviations_elects_and_commits() -> None:
 
 
 def test_random_schedules_contain_every_kind_of_deviation() -> None:
-    seen = {deviation.act for seed in range(60) for deviation in run_seed(seed).schedule.deviations}
+    seen = {deviation.act for seed in range(120) for deviation in run_seed(seed).schedule.deviations}
     assert seen == set(Act)
 
 
 def test_every_deviation_can_be_said_in_words() -> None:
     for act in Act:
-        assert str(act.value) not in ("", describe(Deviation(act, 1, 2, 3000, 1)))
+        amount = pack_changes((Change(ChangeKind.ADD_LEARNER, 4),)) if act == Act.CHANGE else 3000
+        assert str(act.value) not in ("", describe(Deviation(act, 1, 2, amount, 1)))
 
 
 def test_a_schedule_fits_a_command_line() -> None:
@@ -86,13 +108,13 @@ def test_what_is_not_a_schedule_is_refused(text: str) -> None:
 def test_a_torn_write_between_the_commit_hint_and_its_entries_is_survived() -> None:
     """Seed 1921 of an early explorer: half of a write survived, with a hint for the other half."""
     acts = (
-        Deviation(Act.PROPOSE, 1218513, 2), Deviation(Act.CRASH_WRITE, 5, 1, 800000, 1),
+        Deviation(Act.PROPOSE, 1218513, 2), Deviation(Act.CRASH_WRITE, 1283729, 1, 800000, 1),
         Deviation(Act.PROPOSE, 1281729, 2), Deviation(Act.PROPOSE, 1284665, 2),
         Deviation(Act.PROPOSE, 1618217, 2), Deviation(Act.HURRY, 1660647, 3, 20),
         Deviation(Act.PROPOSE, 1706433, 2), Deviation(Act.PROPOSE, 1734515, 2),
         Deviation(Act.PARTITION, 1890923, 36, 2928000), Deviation(Act.PROPOSE, 2210087, 2),
         Deviation(Act.PROPOSE, 2269119, 2), Deviation(Act.PROPOSE, 2307229, 2),
-        Deviation(Act.CRASH, 2798189, 4, 200000, 1), Deviation(Act.CRASH_WRITE, 14, 2, 800000, 2),
+        Deviation(Act.CRASH, 2798189, 4, 200000, 1), Deviation(Act.CRASH_WRITE, 4952000, 2, 800000, 2),
     )
     settings = Settings(seed=1921, election_ticks=3, write_us=16_000, max_append_entries=1)
     assert replay(Schedule(settings, acts)).rule == ""
@@ -110,6 +132,57 @@ def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     assert disk.hard_state == HardState(2, 0, 0)
     assert disk.entries == [Entry(1, 1), Entry(2, 2)]
     assert not disk.begin(2)
+
+
+def test_changes_of_the_configuration_fit_one_integer() -> None:
+    kinds = (ChangeKind.ADD_VOTER, ChangeKind.REMOVE, ChangeKind.ADD_LEARNER)
+    changes = tuple([Change(kind, node) for kind, node in zip(kinds, (9, 1, 4), strict=True)])
+    assert unpack_changes(pack_changes(changes)) == changes
+    assert unpack_changes(pack_changes(())) == ()
+
+
+def test_a_snapshot_takes_the_place_of_the_log_when_its_write_ends() -> None:
+    disk = Disk()
+    meta = SnapshotMeta(7, 2, (1, 2, 3))
+    disk.add(Effects(hard_state=HardState(2, 0, 0), entries=(Entry(1, 1),)))
+    disk.begin(2)
+    disk.complete()
+    disk.add(Effects(install=meta))
+    disk.begin(2)
+    assert (disk.last_index, disk.snapshot) == (1, None)
+    disk.complete()
+    assert (disk.last_index, disk.term_at(7), disk.snapshot) == (7, 2, meta)
+    disk.add(Effects(entries=(Entry(2, 8), Entry(2, 9))))
+    disk.begin(2)
+    disk.complete()
+    disk.save(SnapshotMeta(9, 2, (1, 2, 3)), 8)
+    assert (disk.base_index, disk.last_index, disk.term_at(8), disk.term_at(9)) == (8, 9, 2, 2)
+
+
+class Seen:
+    """Counts what a run contains."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def step(self, now_us: int, event: Event | None, effects: Effects, state: RaftState) -> None:
+        self.counts["installed"] += isinstance(event, SnapshotInstalled)
+        self.counts["joint"] += effects.configuration is not None and bool(effects.configuration.outgoing)
+        self.counts["changed"] += effects.configuration is not None
+        self.counts["handed over"] += isinstance(event, Receive) and isinstance(event.message, TimeoutNow)
+        self.counts["leased"] += state.config.read_only_lease and bool(effects.reads)
+
+    def note(self, now_us: int, deviation: Deviation) -> None:
+        self.counts["wiped"] += deviation.act == Act.WIPE
+
+
+def test_random_schedules_change_members_install_snapshots_hand_over_and_read_under_leases() -> None:
+    seen = Seen()
+    for seed in range(80):
+        assert run_seed(seed, recorder=seen).valid
+    assert all(
+        seen.counts[what] for what in ("installed", "joint", "changed", "handed over", "leased", "wiped")
+    ), seen.counts
 
 
 def test_shrinking_needs_a_failure() -> None:

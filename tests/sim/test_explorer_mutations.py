@@ -6,7 +6,7 @@ import pytest
 
 from tercet.core.raft import election
 from tercet.jepsen_like.mutations import MUTATIONS
-from tercet.jepsen_like.mutations.hunt import Row, as_table, hunt
+from tercet.jepsen_like.mutations.hunt import SHORT, Row, as_table, hunt
 from tercet.jepsen_like.mutations.mutation import replaced
 from tercet.jepsen_like.mutations.raft_logs import HARMLESS
 from tercet.sim.explorer.random import explore
@@ -17,7 +17,7 @@ def test_a_planted_bug_is_found_shrunk_and_replayed(name: str) -> None:
     (row,) = hunt([MUTATIONS[name]], cpu_seconds=60.0)
     assert row.found, row
     assert row.replayed and row.shipped_valid, row
-    assert row.shrunk_to <= 30, row
+    assert row.shrunk_to <= SHORT, row
 
 
 def test_acknowledging_before_fsync_loses_entries_for_real() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import trio
 
+from ...auth import Guard
+from ...auth_passwords import Passwords
+from ...auth_tokens import open_tokens
 from ...config import MemberConfig
 from ...leases import LeaseKeeper
 from ...metrics import Metrics
+from ...quota import Quota
 from ...world import World
 from ..call import StreamHandler, UnaryHandler
+from .auth import AuthService
 from .changes import Changes
 from .cluster import ClusterService, member_list
 from .contest import Calls, Contest
@@ -16,10 +21,14 @@ from .election import ElectionService
 from .health import HealthService
 from .kv import KvService
 from .leader_calls import LeaderCalls
+from .leadership import LeadershipService
+from .learner import guard_streams, guard_unary
 from .lease import LeaseService
 from .lock import LockService
 from .maintenance import MaintenanceService, database_bytes
 from .member import Answers, Member
+from .permissions import protect_streams, protect_unary
+from .reflection import ReflectionService
 from .samples import service_samples
 from .watch import WatchService
 
@@ -36,45 +45,74 @@ class Services:
     def __init__(self, node: Member, world: World, config: MemberConfig) -> None:
         answers = Answers(node)
         election_timeout = config.election_timeout_ms / 1000
-        self.leases = LeaseKeeper(world, node, election_timeout=election_timeout)
+        self.leases = LeaseKeeper(
+            world,
+            node,
+            election_timeout=election_timeout,
+            checkpoint_interval=config.lease_checkpoint_interval if config.enable_lease_checkpoint else None,
+        )
         self._leader = LeaderCalls(world, node, timeout=5 + 2 * election_timeout)
-        kv = KvService(node, answers, max_txn_ops=config.max_txn_ops)
+        tokens = open_tokens(world, lambda: node.machine.auth, config.auth_token, config.auth_token_ttl)
+        guard = Guard(node, tokens, world.clock, client_cert_auth=config.client_tls.client_cert_auth)
+        self._guard = guard
+        passwords = Passwords(world, config.bcrypt_cost)
+        self._auth = AuthService(node, answers, guard, passwords, tokens, world.probe)
+        quota = Quota(node, config.quota_backend_bytes)
+        if node.keeper is not None:
+            node.keeper.on_commit.append(quota.refresh)
+        kv = KvService(node, answers, guard, quota, max_txn_ops=config.max_txn_ops)
         lease = LeaseService(
-            world, node, answers, self.leases, self._leader, election_timeout_ms=config.election_timeout_ms
+            world, node, answers, guard, self.leases, self._leader, quota,
+            election_timeout_ms=config.election_timeout_ms,
         )
-        maintenance = MaintenanceService(node, answers, config)
+        maintenance = MaintenanceService(world, node, answers, config)
         self.watch = WatchService(
-            world, node, answers, election_timeout=election_timeout, fragment_bytes=config.max_request_bytes
-        )
+            world, node, answers, guard,
+            election_timeout=election_timeout, fragment_bytes=config.max_request_bytes,
+        )  # fmt: skip
+        self._progress_interval = config.watch_progress_notify_interval
         self._changes = Changes(node)
         self._health = HealthService()
         contest = Contest(node, Calls(kv.range, kv.delete_range, kv.txn, lease.grant), self._changes)
-        self.unary: dict[str, UnaryHandler] = {
+        unary: dict[str, UnaryHandler] = {
             **kv.unary(),
+            **self._auth.unary(),
             **lease.unary(),
-            **ClusterService(node, answers, config).unary(),
+            **ClusterService(world, node, answers, self._leader, config).unary(),
             **maintenance.unary(),
             **self._health.unary(),
         }
-        self.stream: dict[str, StreamHandler] = {
+        stream: dict[str, StreamHandler] = {
             **lease.stream(),
             **self.watch.stream(),
             **maintenance.stream(),
+            **LeadershipService(world, node, config).stream(),
             **LockService(contest).stream(),
             **ElectionService(answers, contest).stream(),
             **self._health.stream(),
+            **ReflectionService().stream(),
         }
+        node.on_installed.append(self._take_new_state)
+        self.unary = guard_unary(node, protect_unary(guard, unary))
+        self.stream = guard_streams(node, protect_streams(guard, stream))
 
         metrics = getattr(world.probe, "metrics", None)
         if isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
             metrics.add_source(lambda: service_samples(self.watch.hub, self.leases))
+
+    def _take_new_state(self, revision_before: int) -> None:
+        """A snapshot has replaced the machine."""
+        self.watch.hub.catch_up(revision_before)
+        self._changes.look_again()
 
     async def run(self) -> None:
         """Lease expiry, questions to the leader, progress notifications; until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.leases.run)
             nursery.start_soon(self._leader.run)
-            nursery.start_soon(self.watch.run)
+            nursery.start_soon(self._auth.run)
+            nursery.start_soon(self._guard.run)
+            nursery.start_soon(self.watch.run, self._progress_interval)
 
     def shut(self) -> None:
         """End the calls that wait, watch streams with etcd's text for a stopping server."""

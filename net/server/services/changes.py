@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from tercet.core import rpc_errors
-from tercet.core.mvcc.record import Event
+from tercet.core.mvcc.record import Event, Record
 from tercet.core.mvcc.watch_index import WatchIndex
 
 from .member import Member
@@ -75,6 +75,15 @@ class Changes:
             if found:
                 return found, revision
             await trio.lowlevel.checkpoint()
+
+    def look_again(self) -> None:
+        """Anything may have changed: a snapshot has replaced the store."""
+        for happened in self._waiting.values():
+            happened.set()
+
+    def data_of(self, record: Record) -> bytes:
+        """The wire form of a record of an event."""
+        return self._member.machine.store.data_of(record)
 
     def stop(self) -> None:
         """The member stops: nobody waits any longer."""

@@ -10,6 +10,7 @@ from tercet.core.wire.proto import election_pb2 as electionpb
 from tercet.core.wire.proto import kv_pb2
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...auth import credentials
 from ..call import StreamCall, StreamHandler
 from .contest import Contest, Entrant, created_at, prefix_of
 from .inner import perform, serve_one
@@ -67,8 +68,8 @@ class ElectionService:
 
     async def _observe_one(self, call: StreamCall, request: electionpb.LeaderRequest) -> None:
         """Tell of one leader until its key goes; waits for one when there is none."""
-        events = self._contest.changes.events
-        current = await self._first(request.name, call.metadata)
+        events, data_of = self._contest.changes.events, self._contest.changes.data_of
+        current = await self._first(request.name, credentials(call))
         revision = current.header.revision
         if current.kvs:
             leader = current.kvs[0]
@@ -82,17 +83,18 @@ class ElectionService:
             for event in found:
                 if not event.record.version:
                     return
-                proclaimed = kv_pb2.KeyValue.FromString(event.record.data)
+                proclaimed = kv_pb2.KeyValue.FromString(data_of(event.record))
                 await self._tell(call, proclaimed.mod_revision, proclaimed)
 
     async def _next_leader(self, name: bytes, revision: int) -> kv_pb2.KeyValue:
         """The first key put below the name from ``revision`` on."""
         start, end = prefix_of(name)
+        data_of = self._contest.changes.data_of
         while True:
             found, revision = await self._contest.changes.events(start, end, revision)
             for event in found:
                 if event.record.version:
-                    return kv_pb2.KeyValue.FromString(event.record.data)
+                    return kv_pb2.KeyValue.FromString(data_of(event.record))
 
     async def _tell(self, call: StreamCall, revision: int, leader: kv_pb2.KeyValue) -> None:
         body = electionpb.LeaderResponse(kv=leader).SerializeToString()

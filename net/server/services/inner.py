@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from tercet.core import rpc_errors
 from tercet.core.rpc_errors import RpcError, Status
 
+from ...auth import credentials
 from ..call import StreamCall, UnaryHandler
 
 __all__ = ["InnerCall", "begin", "perform", "serve_one"]
@@ -26,11 +27,12 @@ R = TypeVar("R", bound=Message)
 class InnerCall:
     """A ``UnaryCall`` of the member itself; ``finished`` is set when it is answered."""
 
-    __slots__ = ("deadline", "error", "finished", "message", "metadata", "response")
+    __slots__ = ("client_common_name", "deadline", "error", "finished", "message", "metadata", "response")
 
     def __init__(self, message: bytes, metadata: Mapping[str, str]) -> None:
         self.message = message
         self.metadata = metadata
+        self.client_common_name = getattr(metadata, "client_common_name", "")
         self.deadline: float | None = None
         self.response = b""
         self.error: RpcError | None = None
@@ -76,7 +78,7 @@ async def serve_one(
     if message is None:
         raise rpc_errors.undecodable(request.DESCRIPTOR.full_name)
     try:
-        response = await answer(request.FromString(message), call.metadata)
+        response = await answer(request.FromString(message), credentials(call))
     except RpcError as error:
         raise RpcError(Status.UNKNOWN, error.message) from None
     await call.send(response.SerializeToString())

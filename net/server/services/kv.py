@@ -10,29 +10,45 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from tercet.core.machine import Command
+from google.protobuf.message import Message
+
+from tercet.core.auth.permits import check_range as check_range_permission
+from tercet.core.auth.permits import check_txn as check_txn_permission
+from tercet.core.auth.store import AuthStore
+from tercet.core.auth.values import Identity
+from tercet.core.machine import Command, Outcome
 from tercet.core.mvcc.checks import check_delete, check_put, check_range, check_txn
 from tercet.core.mvcc.evaluate import is_read_only
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...auth import Guard
+from ...quota import Quota, put_cost, txn_cost
 from ..call import UnaryCall, UnaryHandler
-from .member import Answers, Member
+from .member import Answers, Member, ProposalDone
 
 __all__ = ["KvService"]
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Message)
 
 _parse_range = rpc.RangeRequest.FromString
 _parse_put = rpc.PutRequest.FromString
 
 
+def _fail(call: UnaryCall, error: RpcError) -> None:
+    call.fail(error.code, error.message)
+
+
 class KvService:
     """``etcdserverpb.KV`` of one member. ``max_txn_ops`` bounds each list of a transaction."""
 
-    def __init__(self, member: Member, answers: Answers, *, max_txn_ops: int) -> None:
+    def __init__(
+        self, member: Member, answers: Answers, guard: Guard, quota: Quota, *, max_txn_ops: int
+    ) -> None:
+        self._quota = quota
         self._member = member
         self._answers = answers
+        self._guard = guard
         self._max_txn_ops = max_txn_ops
         self._finish = answers.finish
 
@@ -62,7 +78,11 @@ class KvService:
             member.read_index(partial(self._read, call, self._range_body, request), call.deadline)
 
     def put(self, call: UnaryCall) -> None:
-        error = check_put(_parse_put(call.message))
+        request = _parse_put(call.message)
+        error = check_put(request)
+        quota = self._quota
+        if quota.tight and error is None and quota.refuse(put_cost(request), partial(_fail, call)):
+            return
         self._propose(call, Command.PUT, error)
 
     def delete_range(self, call: UnaryCall) -> None:
@@ -74,6 +94,9 @@ class KvService:
         request = rpc.TxnRequest.FromString(call.message)
         error = check_txn(request, self._max_txn_ops)
         if error is not None or not is_read_only(request):
+            tight = error is None and self._quota.tight
+            if tight and self._quota.refuse(txn_cost(request), partial(_fail, call)):
+                return
             self._propose(call, Command.TXN, error)
         elif self._answers.refuse_without_leader(call):
             return
@@ -83,31 +106,58 @@ class KvService:
             self._member.read_index(partial(self._read, call, self._txn_body, request), call.deadline)
 
     def compact(self, call: UnaryCall) -> None:
-        rpc.CompactionRequest.FromString(call.message)
-        self._propose(call, Command.COMPACTION, None)
+        """Answered once nothing before the revision can be seen, a physical one once it is dropped."""
+        request = rpc.CompactionRequest.FromString(call.message)
+        keeper = self._member.keeper
+        if not request.physical or keeper is None:
+            self._propose(call, Command.COMPACTION, None)
+            return
 
-    def _propose(self, call: UnaryCall, kind: Command, error: RpcError | None) -> None:
+        def done(outcome: Outcome | RpcError) -> None:
+            keeper.when_scrubbed(partial(self._finish, call, outcome))
+
+        self._propose(call, Command.COMPACTION, None, done)
+
+    def _propose(
+        self, call: UnaryCall, kind: Command, error: RpcError | None, done: ProposalDone | None = None
+    ) -> None:
         if error is not None:
             call.fail(error.code, error.message)
             return
         member = self._member
         if not member.leader_id and self._answers.refuse_without_leader(call):
             return
-        member.propose(kind, call.message, partial(self._finish, call), call.deadline)
+        if member.machine.auth.enabled:
+            self._guard.propose(call, kind, call.message, done or partial(self._finish, call))
+        else:
+            member.propose(kind, call.message, done or partial(self._finish, call), call.deadline)
 
     def _read(
         self, call: UnaryCall, read: Callable[[R], tuple[int, bytes]], request: R, error: RpcError | None
     ) -> None:
         """Read and answer; called with None once the read point is reached, else with what prevented it."""
         if error is None:
-            try:
-                revision, body = read(request)
-            except RpcError as refused:
-                error = refused
+            if self._member.machine.auth.enabled:
+                permission = partial(self._permission, request)
+                self._guard.check(call, permission, partial(self._reply, call, read, request))
             else:
-                self._answers.reply(call, revision, body)
-                return
-        call.fail(error.code, error.message)
+                self._reply(call, read, request)
+        else:
+            call.fail(error.code, error.message)
+
+    def _permission(self, request: Message, auth: AuthStore, who: Identity) -> RpcError | None:
+        if isinstance(request, rpc.RangeRequest):
+            return check_range_permission(auth, who, request)
+        assert isinstance(request, rpc.TxnRequest)
+        return check_txn_permission(auth, who, request)
+
+    def _reply(self, call: UnaryCall, read: Callable[[R], tuple[int, bytes]], request: R) -> None:
+        try:
+            revision, body = read(request)
+        except RpcError as refused:
+            call.fail(refused.code, refused.message)
+        else:
+            self._answers.reply(call, revision, body)
 
     def _range_body(self, request: rpc.RangeRequest) -> tuple[int, bytes]:
         return self._member.machine.range(request)

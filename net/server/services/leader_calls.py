@@ -43,12 +43,19 @@ class LeaderCalls:
                 self._nursery = None
 
     def ask(
-        self, method: str, payload: bytes, done: Callable[[bytes | RpcError], None], deadline: float | None
+        self,
+        method: str,
+        payload: bytes,
+        done: Callable[[bytes | RpcError], None],
+        deadline: float | None,
+        *,
+        final: tuple[RpcError, ...] = (),
     ) -> None:
         """Ask from a plain function; ``done`` is called once, later or at once.
 
         Args:
             deadline: monotonic seconds; None: after this object's own timeout.
+            final: answers that asking again would not change.
         """
         if self._nursery is None:
             done(rpc_errors.STOPPED)
@@ -56,9 +63,15 @@ class LeaderCalls:
             done(rpc_errors.TOO_MANY_REQUESTS)
         else:
             self._waiting += 1
-            self._nursery.start_soon(self._answer, method, payload, done, deadline)
+            self._nursery.start_soon(self._answer, method, payload, done, deadline, final)
 
-    async def wait(self, method: str, payload: bytes, deadline: float | None = None) -> bytes:
+    async def wait(
+        self,
+        method: str,
+        payload: bytes,
+        deadline: float | None = None,
+        final: tuple[RpcError, ...] = (),
+    ) -> bytes:
         """Ask from a task. Raises ``RpcError``; TIMEOUT when no leader answered in time."""
         latest = self._clock.monotonic() + self._timeout
         deadline = latest if deadline is None else min(deadline, latest)
@@ -67,17 +80,22 @@ class LeaderCalls:
                 with self._clock.timeout(left):
                     return await self._member.call_leader(method, payload)
             except RpcError as error:
-                if error.code not in (Status.UNAVAILABLE, Status.FAILED_PRECONDITION):
+                if error in final or error.code not in (Status.UNAVAILABLE, Status.FAILED_PRECONDITION):
                     raise
             await self._clock.sleep(min(_RETRY_SECONDS, max(0.0, deadline - self._clock.monotonic())))
         raise rpc_errors.TIMEOUT.with_traceback(None)
 
     async def _answer(
-        self, method: str, payload: bytes, done: Callable[[bytes | RpcError], None], deadline: float | None
+        self,
+        method: str,
+        payload: bytes,
+        done: Callable[[bytes | RpcError], None],
+        deadline: float | None,
+        final: tuple[RpcError, ...],
     ) -> None:
         answer: bytes | RpcError
         try:
-            answer = await self.wait(method, payload, deadline)
+            answer = await self.wait(method, payload, deadline, final)
         except RpcError as error:
             answer = error
         finally:

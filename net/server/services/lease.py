@@ -6,15 +6,21 @@ a TTL below the minimum is raised here, too, so that every member applies the sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from tercet.core import rpc_errors
+from tercet.core.auth.permits import check_keys
+from tercet.core.auth.store import AuthStore
+from tercet.core.auth.values import READ, Identity
 from tercet.core.lease.lessor import MAX_TTL, minimum_ttl
 from tercet.core.machine import Command, Outcome
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...auth import Guard
 from ...leases import LeaseKeeper
+from ...quota import LEASE_COST, Quota
 from ...world import World
 from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
 from .leader_calls import LeaderCalls
@@ -31,15 +37,19 @@ class LeaseService:
         world: World,
         member: Member,
         answers: Answers,
+        guard: Guard,
         keeper: LeaseKeeper,
         leader: LeaderCalls,
+        quota: Quota,
         *,
         election_timeout_ms: int,
     ) -> None:
         self._member = member
         self._answers = answers
+        self._guard = guard
         self._keeper = keeper
         self._leader = leader
+        self._quota = quota
         self._ids = world.rng.stream("lease-ids")
         self._minimum = minimum_ttl(election_timeout_ms)
 
@@ -63,6 +73,10 @@ class LeaseService:
         if request.TTL > MAX_TTL:
             call.fail(rpc_errors.LEASE_TTL_TOO_LARGE.code, rpc_errors.LEASE_TTL_TOO_LARGE.message)
             return
+        if self._quota.tight and self._quota.refuse(
+            LEASE_COST, lambda error: call.fail(error.code, error.message)
+        ):
+            return
         request.TTL = max(request.TTL, self._minimum)
         chosen_here = not request.ID
         while not request.ID or (chosen_here and request.ID in self._member.machine.lessor):
@@ -77,9 +91,8 @@ class LeaseService:
     def revoke(self, call: UnaryCall) -> None:
         rpc.LeaseRevokeRequest.FromString(call.message)
         if not self._answers.refuse_without_leader(call):
-            self._member.propose(
-                Command.LEASE_REVOKE, call.message, partial(self._answers.finish, call), call.deadline
-            )
+            done = partial(self._answers.finish, call)
+            self._guard.propose(call, Command.LEASE_REVOKE, call.message, done)
 
     def leases(self, call: UnaryCall) -> None:
         rpc.LeaseLeasesRequest.FromString(call.message)
@@ -95,7 +108,7 @@ class LeaseService:
         self._answers.reply(call, machine.revision, body)
 
     def time_to_live(self, call: UnaryCall) -> None:
-        """The leader knows; its answer gets this member's header."""
+        """The leader knows; its answer gets this member's header. Keys are shown to who may read them all."""
         rpc.LeaseTimeToLiveRequest.FromString(call.message)
         if not self._answers.refuse_without_leader(call):
             self._leader.ask("lease/time-to-live", call.message, partial(self._told, call), call.deadline)
@@ -103,8 +116,14 @@ class LeaseService:
     def _told(self, call: UnaryCall, answer: bytes | RpcError) -> None:
         if isinstance(answer, RpcError):
             call.fail(answer.code, answer.message)
+        elif self._guard.on and rpc.LeaseTimeToLiveRequest.FromString(call.message).keys:
+            keys = rpc.LeaseTimeToLiveResponse.FromString(answer).keys
+            self._guard.check(call, partial(_refuse_keys, keys), partial(self._tell, call, answer))
         else:
-            self._answers.reply(call, self._member.machine.revision, answer)
+            self._tell(call, answer)
+
+    def _tell(self, call: UnaryCall, answer: bytes) -> None:
+        self._answers.reply(call, self._member.machine.revision, answer)
 
     async def keep_alive(self, call: StreamCall) -> None:
         """Answer each request in turn; ends when the client has half-closed and everything is answered."""
@@ -114,3 +133,12 @@ class LeaseService:
                 raise rpc_errors.NO_LEADER.with_traceback(None)
             answer = await self._leader.wait("lease/renew", message)
             await call.send(self._answers.header(self._member.machine.revision) + answer)
+
+
+def _refuse_keys(keys: Iterable[bytes], auth: AuthStore, who: Identity) -> RpcError | None:
+    """Refuse who may not read every one of ``keys``."""
+    for key in keys:
+        error = check_keys(auth, who, key, b"", READ)
+        if error is not None:
+            return error
+    return None

@@ -1,12 +1,9 @@
-"""The Maintenance service: status, alarms and hashes. Snapshots and moving the leader are not offered yet."""
+"""The Maintenance service: status, alarms, hashes, snapshots."""
 
 from __future__ import annotations
 
 from functools import partial
 
-import google_crc32c
-
-from tercet.core import rpc_errors
 from tercet.core.machine import Command, Outcome
 from tercet.core.mvcc.checks import check_compaction
 from tercet.core.mvcc.hashing import hash_history
@@ -14,46 +11,48 @@ from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ...config import MemberConfig
-from ..call import StreamHandler, UnaryCall, UnaryHandler
+from ...world import World
+from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
+from .downgrade import Downgrades
 from .member import Answers, Member
-from .missing import not_offered, stream_not_offered
+from .snapshots import Snapshots, open_view
 
 __all__ = ["MaintenanceService", "database_bytes"]
 
 _SERVICE = "etcdserverpb.Maintenance"
-_PAGE_BYTES = 4096
-_MOVE_LEADER = not_offered(_SERVICE, "MoveLeader")
 _ALARM_NAMES: dict[int, str] = {number: name for name, number in rpc.AlarmType.items()}
 
 
 def database_bytes(member: Member) -> int:
-    """What the store holds, in whole pages, at least one."""
-    return (member.machine.store.data_bytes // _PAGE_BYTES + 1) * _PAGE_BYTES
+    """What the database takes on the disk."""
+    return member.database_size()[0]
 
 
 class MaintenanceService:
     """``etcdserverpb.Maintenance`` of one member."""
 
-    def __init__(self, member: Member, answers: Answers, config: MemberConfig) -> None:
+    def __init__(self, world: World, member: Member, answers: Answers, config: MemberConfig) -> None:
         self._member = member
         self._answers = answers
         self._config = config
+        self._snapshots = Snapshots(partial(open_view, world, member), answers)
 
     def unary(self) -> dict[str, UnaryHandler]:
         """The handlers by path."""
         return {
             f"/{_SERVICE}/Status": self.status,
             f"/{_SERVICE}/Alarm": self.alarm,
-            f"/{_SERVICE}/Defragment": self.defragment,
-            f"/{_SERVICE}/Hash": self.hash,
             f"/{_SERVICE}/HashKV": self.hash_kv,
-            f"/{_SERVICE}/MoveLeader": self.move_leader,
-            f"/{_SERVICE}/Downgrade": not_offered(_SERVICE, "Downgrade"),
+            f"/{_SERVICE}/Downgrade": Downgrades(self._member, self._answers).downgrade,
         }
 
     def stream(self) -> dict[str, StreamHandler]:
         """The streaming handlers by path."""
-        return {f"/{_SERVICE}/Snapshot": stream_not_offered(_SERVICE, "Snapshot")}
+        return {
+            f"/{_SERVICE}/Snapshot": self._snapshots.snapshot,
+            f"/{_SERVICE}/Hash": self._snapshots.hash,  # one answer, as of the next, which takes its time
+            f"/{_SERVICE}/Defragment": self.defragment,
+        }
 
     def status(self, call: UnaryCall) -> None:
         """This member's own view, with or without a leader."""
@@ -62,7 +61,7 @@ class MaintenanceService:
         errors = [] if member.leader_id else ["etcdserver: no leader"]
         for alarm in machine.alarms:
             errors.append(f"memberID:{alarm.member} alarm:{_ALARM_NAMES.get(alarm.kind, str(alarm.kind))} ")
-        size = database_bytes(member)
+        size, size_in_use = member.database_size()
         response = rpc.StatusResponse(
             version=self._config.reported_version,
             dbSize=size,
@@ -71,7 +70,8 @@ class MaintenanceService:
             raftTerm=member.term,
             raftAppliedIndex=member.applied_index,
             errors=errors,
-            dbSizeInUse=size,
+            dbSizeInUse=size_in_use,
+            isLearner=member.is_learner,
         )
         self._answers.reply(call, machine.revision, response.SerializeToString())
 
@@ -80,17 +80,12 @@ class MaintenanceService:
         rpc.AlarmRequest.FromString(call.message)
         self._member.propose(Command.ALARM, call.message, partial(_finish_bare, call), call.deadline)
 
-    def defragment(self, call: UnaryCall) -> None:
-        """Nothing to do: the store has no file with holes."""
-        rpc.DefragmentRequest.FromString(call.message)
-        call.reply(b"")
-
-    def hash(self, call: UnaryCall) -> None:
-        """A hash over all that is replicated; members agree at the same applied index."""
-        rpc.HashRequest.FromString(call.message)
-        machine = self._member.machine
-        response = rpc.HashResponse(hash=google_crc32c.value(machine.digest()))
-        self._answers.reply(call, machine.revision, response.SerializeToString())
+    async def defragment(self, call: StreamCall) -> None:
+        """Give the holes in this member's file back; reads and writes go on meanwhile."""
+        rpc.DefragmentRequest.FromString(await call.receive() or b"")
+        if self._member.keeper is not None:
+            await self._member.keeper.defragment()
+        await call.send(b"")
 
     def hash_kv(self, call: UnaryCall) -> None:
         """The hash of the keys' history up to a revision, the same number as etcd's."""
@@ -104,18 +99,6 @@ class MaintenanceService:
                 return
         response = rpc.HashKVResponse(hash=hash_history(store, revision), compact_revision=store.compacted)
         self._answers.reply(call, store.revision, response.SerializeToString())
-
-    def move_leader(self, call: UnaryCall) -> None:
-        """Only the leader, only to a member; to itself it is done. A real transfer is not offered yet."""
-        target = rpc.MoveLeaderRequest.FromString(call.message).targetID
-        if not self._member.is_leader:
-            raise rpc_errors.NOT_LEADER.with_traceback(None)
-        if all(target != known for known, _, _ in self._config.members()):
-            raise rpc_errors.BAD_LEADER_TRANSFEREE.with_traceback(None)
-        if target == self._member.member_id:
-            call.reply(b"")
-        else:
-            _MOVE_LEADER(call)
 
 
 def _finish_bare(call: UnaryCall, outcome: Outcome | RpcError) -> None:

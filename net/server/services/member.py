@@ -8,15 +8,19 @@ task.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from tercet.core import rpc_errors
 from tercet.core.machine import Machine, Outcome
+from tercet.core.members import MemberCommand
 from tercet.core.raft.types import SoftState
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.header import HeaderPrefix
 
 from ..call import UnaryCall
+
+if TYPE_CHECKING:
+    from ...keeper import Keeper
 
 __all__ = ["Answers", "Member", "ProposalDone", "ReadDone"]
 
@@ -32,6 +36,10 @@ class Member(Protocol):
     machine: Machine
     term: int
     leader_id: int  # 0: none known
+    is_learner: bool
+    keeper: Keeper | None  # None: the state is in memory only
+    database_size: Callable[[], tuple[int, int]]  # bytes on the disk, and how many of them are in use
+    on_installed: list[Callable[[int], None]]
     on_soft_state: list[Callable[[SoftState], None]]
     calls: dict[str, Callable[[bytes], Awaitable[bytes]]]
 
@@ -47,6 +55,16 @@ class Member(Protocol):
     def propose(
         self, kind: int, payload: bytes, done: ProposalDone, deadline: float | None = None
     ) -> None: ...
+
+    def propose_change(
+        self, command: MemberCommand, payload: bytes, done: ProposalDone, deadline: float | None = None
+    ) -> None: ...
+
+    def transfer_leadership(self, target: int) -> None: ...
+
+    def match_index(self, member_id: int) -> int | None: ...
+
+    def connected_since(self, member_id: int) -> float | None: ...
 
     def read_index(self, done: ReadDone, deadline: float | None = None) -> None: ...
 

@@ -14,10 +14,15 @@ import trio
 from google.protobuf.message import DecodeError
 
 from tercet.core import rpc_errors
+from tercet.core.auth.permits import check_keys
+from tercet.core.auth.values import NOBODY, READ
 from tercet.core.mvcc.ranges import range_end_of
 from tercet.core.mvcc.record import Event, varint
+from tercet.core.mvcc.store import Store
+from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...auth import Guard
 from ...world import World
 from ..call import StreamCall, StreamHandler
 from .member import Answers, Member
@@ -46,11 +51,19 @@ class WatchService:
     """
 
     def __init__(
-        self, world: World, member: Member, answers: Answers, *, election_timeout: float, fragment_bytes: int
+        self,
+        world: World,
+        member: Member,
+        answers: Answers,
+        guard: Guard,
+        *,
+        election_timeout: float,
+        fragment_bytes: int,
     ) -> None:
         self.world = world
         self.member = member
         self.answers = answers
+        self.guard = guard
         self.election_timeout = election_timeout
         self.fragment_bytes = fragment_bytes
         self.hub = WatchHub(lambda: member.machine.store, member.subscribe)
@@ -88,6 +101,8 @@ class _Stream:
         self._answers = service.answers
         self._call = call
         self._watchers: dict[int, Watcher] = {}
+        self._who = NOBODY  # as last found out
+        self._allowed: dict[int, int] = {}  # by watch: the guard's stamp when its range was last checked
         self._next_id = 0
         self._control: deque[bytes] = deque()
         self._ready: dict[int, Watcher] = {}  # owed something, in order of turns
@@ -155,7 +170,7 @@ class _Stream:
                 return
             match request.WhichOneof("request_union"):
                 case "create_request":
-                    self._create(request.create_request)
+                    self._create(request.create_request, await self._refusal(request.create_request))
                 case "cancel_request":
                     self._cancel(request.cancel_request.watch_id)
                 case "progress_request":
@@ -165,12 +180,49 @@ class _Stream:
                 self._room = trio.Event()
                 await self._room.wait()
 
-    def _create(self, request: rpc.WatchCreateRequest) -> None:
+    async def _refusal(self, request: rpc.WatchCreateRequest) -> str:
+        """Why this client may not watch a range; "": it may."""
+        guard = self._service.guard
+        if not guard.on:
+            return ""
+        try:
+            self._who = await guard.identity(self._call)
+        except RpcError as error:
+            return _as_reason(error)
+        auth = self._service.member.machine.auth
+        refused = check_keys(auth, self._who, request.key or b"\0", request.range_end, READ)
+        return _as_reason(refused) if refused is not None else ""
+
+    async def _still_allowed(self, watcher: Watcher) -> bool:
+        """Look at a watch's permission again when permissions have changed; cancel one that lost it."""
+        guard = self._service.guard
+        stamp = guard.stamp
+        if not stamp or self._allowed.get(watcher.id) == stamp:
+            return True
+        error: RpcError | None
+        try:
+            if not self._who.name:
+                self._who = await guard.identity(self._call)
+            range_end = b"\0" if watcher.end is None else watcher.end
+            error = guard.may_read(self._who, watcher.start, range_end)
+        except RpcError as problem:
+            error = problem
+        if error is None:
+            self._allowed[watcher.id] = stamp
+            return True
+        if self._drop(watcher.id):
+            reason = _as_reason(error)
+            response = rpc.WatchResponse(watch_id=watcher.id, canceled=True, cancel_reason=reason)
+            self._answer(self._hub.store().revision, response)
+        return False
+
+    def _create(self, request: rpc.WatchCreateRequest, reason: str) -> None:
         store = self._hub.store()
         key = request.key or b"\0"
         end = range_end_of(key, request.range_end)
-        reason = ""
-        if end is not None and end <= key:
+        if reason:
+            pass
+        elif end is not None and end <= key:
             reason = _EMPTY_RANGE
         elif request.watch_id and request.watch_id in self._watchers:
             reason = _DUPLICATE_ID
@@ -209,6 +261,7 @@ class _Stream:
         if watcher is None:
             return False
         self._ready.pop(watch_id, None)
+        self._allowed.pop(watch_id, None)
         self._hub.leave(self._number, watcher)
         return True
 
@@ -236,6 +289,8 @@ class _Stream:
 
     async def _send_turn(self, watcher: Watcher) -> None:
         """One response to a watcher that is owed something; it queues up again if there is more."""
+        if self._service.guard.stamp and not await self._still_allowed(watcher):
+            return
         store = self._hub.store()
         if watcher.lagging and watcher.next_revision < store.compacted:
             self._drop(watcher.id)
@@ -254,19 +309,19 @@ class _Stream:
         if events or progress:
             watcher.quiet = False
             self._hub.events_sent += len(events)
-            for message in self._responses(watcher, events, revision, store.compacted):
+            for message in self._responses(watcher, events, revision, store):
                 await self._call.send(message)
         else:
             await trio.lowlevel.checkpoint()
 
-    def _responses(self, watcher: Watcher, events: list[Event], revision: int, compacted: int) -> list[bytes]:
+    def _responses(self, watcher: Watcher, events: list[Event], revision: int, store: Store) -> list[bytes]:
         """The serialised response, or its fragments when it is large and the client takes fragments."""
         head = self._answers.header(revision)
         if watcher.id:
             head += b"\x10" + varint(watcher.id & 0xFFFFFFFFFFFFFFFF)
         pieces: list[list[bytes]] = [[]]
         size = 0
-        for event in watcher.encode(events, compacted):
+        for event in watcher.encode(events, store):
             if watcher.fragment and size and size + len(event) > self._service.fragment_bytes:
                 pieces.append([])
                 size = 0
@@ -274,3 +329,9 @@ class _Stream:
             size += len(event)
         more = [head + b"\x38\x01" + b"".join(piece) for piece in pieces[:-1]]
         return [*more, head + b"".join(pieces[-1])]
+
+
+def _as_reason(error: RpcError) -> str:
+    """A refusal as etcd puts it into a watch's cancel reason: as its gRPC library prints an error."""
+    words = error.code.name.split("_")
+    return f"rpc error: code = {''.join(word.capitalize() for word in words)} desc = {error.message}"

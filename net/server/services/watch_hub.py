@@ -85,6 +85,13 @@ class WatchHub:
         if self._watchers.pop(key, None) is not None:
             self._index.remove(watcher.start, watcher.end, key)
 
+    def catch_up(self, told: int) -> None:
+        """A snapshot has replaced the store: who was told up to revision ``told`` reads on from there."""
+        watchers, self._watchers, self._index = self._watchers, {}, WatchIndex()
+        for (number, _), watcher in watchers.items():
+            watcher.fall_behind(told + 1)
+            self.streams[number].wake(watcher)
+
     def _publish(self, events: Sequence[Event], revision: int) -> None:
         if not self._watchers:
             return

@@ -72,14 +72,21 @@ class Watcher:
             False when the queue was full: it is dropped, and the watcher lags from its first event on.
         """
         if len(self._pending) >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
-            self.next_revision = self._pending[0].record.mod_revision
-            self._pending = []
-            self._pending_bytes = 0
-            self.lagging = True
+            self.fall_behind(0)
             return False
         self._pending.append(event)
-        self._pending_bytes += len(event.record.data)
+        self._pending_bytes += len(event.record.data or b"")
         return True
+
+    def fall_behind(self, revision: int) -> None:
+        """Read on from the store: from the first event still queued, else from ``revision`` at least."""
+        if self._pending:
+            self.next_revision = self._pending[0].record.mod_revision
+        else:
+            self.next_revision = max(self.next_revision, revision)
+        self._pending = []
+        self._pending_bytes = 0
+        self.lagging = True
 
     def take(self, store: Store) -> tuple[list[Event], int]:
         """The next events to tell, in whole revisions, and the revision the response speaks for.
@@ -103,21 +110,26 @@ class Watcher:
         pending = self._pending
         if not pending:
             return [], store.revision
+        first = pending[0].record
+        if first.data is None and first.mod_revision < store.compacted:  # too late: its value may be gone
+            self._pending, self._pending_bytes = [], 0
+            self.next_revision, self.lagging = first.mod_revision, True
+            return [], store.revision
         size = cut_at_revision(pending, CHUNK_BYTES)
         told, self._pending = pending[:size], pending[size:]
-        self._pending_bytes = sum(len(event.record.data) for event in self._pending)
+        self._pending_bytes = sum(len(event.record.data or b"") for event in self._pending)
         revision = told[-1].record.mod_revision
         self.next_revision = revision + 1
         return told, revision
 
-    def encode(self, events: list[Event], compacted: int) -> Iterator[bytes]:
+    def encode(self, events: list[Event], store: Store) -> Iterator[bytes]:
         """Each event as field 11 of a ``WatchResponse``, without tag and length.
 
         A previous record that only a compacted revision could show is left out, as etcd does.
         """
         for event in events:
-            known = self.prev_kv and event.record.mod_revision > compacted
-            yield encode_event(event, prev_kv=known)
+            known = self.prev_kv and event.record.mod_revision > store.compacted
+            yield encode_event(event, prev_kv=known, data_of=store.data_of)
 
 
 def cut_at_revision(events: list[Event], limit: int) -> int:
@@ -126,5 +138,5 @@ def cut_at_revision(events: list[Event], limit: int) -> int:
     for place, event in enumerate(events):
         if place and size >= limit and event.record.mod_revision != events[place - 1].record.mod_revision:
             return place
-        size += len(event.record.data)
+        size += len(event.record.data or b"")
     return len(events)

@@ -1,0 +1,255 @@
+"""How records lie on disk: chunks of consecutive ones, two rows each, in two buckets.
+
+A row for every record would cost more than everything else a put does, so records are written in the order
+of their revisions, many to a row. The row in ``index`` has what memory wants after a restart, all but the
+values; the one in ``key`` has the wire forms, and a table to find one without looking at the others. Both
+carry the place of the chunk's first record as their key: ``mod_revision`` and ``sub``, so they sort by age.
+
+``ChunkMap`` knows which chunks there are and how many records of each are still wanted. A chunk of which less
+than half is wanted is written anew, together with its neighbour when both are small, or removed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from struct import Struct as Layout
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from ..errors import Corruption
+from .record import Record
+
+__all__ = [
+    "CHUNK_BYTES", "DATA_BUCKET", "INDEX_BUCKET", "Chunk", "ChunkMap", "Place", "Rows", "chunk_key",
+    "cut_chunks", "data_in", "decode_index", "encode_data", "encode_index", "missing_value", "place_of",
+    "place_of_key", "stored_records",
+]
+
+DATA_BUCKET = "key"
+INDEX_BUCKET = "index"
+
+#: A chunk is closed once it has so many bytes of wire forms; a larger record has one of its own.
+CHUNK_BYTES = 32 << 10
+#: ... or so many records.
+CHUNK_RECORDS = 512
+
+_KEY = Layout(">QI")
+_COUNT = Layout(">I")
+_ROW = Layout(">QII")  # mod_revision, sub, where its wire form ends
+_SUB_BITS = 32
+
+#: A record's revision and place in it as one number, so that places sort by age.
+Place: TypeAlias = int
+Chunk: TypeAlias = list[Record]
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+class Rows(Protocol):
+    """Rows by bucket and key: a view of a backend, or the backend itself."""
+
+    def get(self, bucket: str, key: bytes) -> bytes | None: ...
+
+    def scan(
+        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+def place_of(record: Record) -> Place:
+    """Where a record stands."""
+    return record.mod_revision << _SUB_BITS | record.sub
+
+
+def chunk_key(place: Place) -> bytes:
+    """The key of the chunk that begins at ``place``, in both buckets."""
+    return _KEY.pack(place >> _SUB_BITS, place & (1 << _SUB_BITS) - 1)
+
+
+def place_of_key(key: bytes) -> Place:
+    """The place where the chunk of that key begins.
+
+    Raises:
+        Corruption: no chunk has such a key.
+    """
+    if len(key) != _KEY.size:
+        raise Corruption(f"a chunk of the backend has a key of {len(key)} bytes, not {_KEY.size}")
+    revision, sub = _KEY.unpack(key)
+    return int(revision) << _SUB_BITS | int(sub)
+
+
+def cut_chunks(records: Iterable[Record]) -> Iterator[Chunk]:
+    """Cut records in order of their places, wire forms in memory, into chunks."""
+    chunk: Chunk = []
+    size = 0
+    for record in records:
+        length = len(record.data or b"")
+        if chunk and (size + length > CHUNK_BYTES or len(chunk) >= CHUNK_RECORDS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def encode_index(chunk: Chunk) -> bytes:
+    """The row in ``index``: the records without their wire forms."""
+    return _encode([
+        (r.key, r.create_revision, r.mod_revision, r.sub, r.version, r.lease) for r in chunk
+    ])  # fmt: skip
+
+
+def encode_data(chunk: Chunk) -> bytes:
+    """The row in ``key``: a count, the table, the wire forms."""
+    table = [_COUNT.pack(len(chunk))]
+    parts: list[bytes] = []
+    end = 0
+    for record in chunk:
+        data = record.data
+        assert data is not None, place_of(record)
+        end += len(data)
+        table.append(_ROW.pack(record.mod_revision, record.sub, end))
+        parts.append(data)
+    return b"".join(table + parts)
+
+
+def decode_index(row: bytes) -> Chunk:
+    """The records of a row in ``index``, without wire forms.
+
+    Raises:
+        Corruption: it is no such row.
+    """
+    try:
+        return _decode(row)
+    except msgspec.MsgspecError as problem:
+        raise Corruption(f"a row of the backend's index cannot be decoded: {problem}") from problem
+
+
+def data_in(row: bytes | memoryview, mod_revision: int, sub: int) -> bytes | None:
+    """The wire form of one record of a row in ``key``; None when it is not there."""
+    (count,) = _COUNT.unpack_from(row)
+    low, high = 0, count
+    guess = mod_revision - _ROW.unpack_from(row, _COUNT.size)[0]  # most revisions have one record
+    wanted = (mod_revision, sub)
+    while low < high:
+        middle = guess if low <= guess < high else (low + high) // 2
+        guess = -1
+        revision, found_sub, end = _ROW.unpack_from(row, _COUNT.size + middle * _ROW.size)
+        found = (revision, found_sub)
+        if found == wanted:
+            begin = _ROW.unpack_from(row, _COUNT.size + (middle - 1) * _ROW.size)[2] if middle else 0
+            base = _COUNT.size + count * _ROW.size
+            return bytes(row[base + begin : base + end])
+        if found < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return None
+
+
+def stored_records(rows: Rows) -> Iterator[tuple[Record, bytes]]:
+    """Every record on disk and its wire form, by age; some that a compaction has dropped may be among them.
+
+    Raises:
+        Corruption: index and values do not agree.
+    """
+    for key, row in rows.scan(DATA_BUCKET):
+        index = rows.get(INDEX_BUCKET, key)
+        chunk = decode_index(index) if index is not None else []
+        (count,) = _COUNT.unpack_from(row)
+        base = begin = _COUNT.size + count * _ROW.size
+        if count != len(chunk) or base > len(row):
+            raise missing_value(*_KEY.unpack(key))
+        table = _ROW.iter_unpack(row[_COUNT.size : base])
+        for record, (revision, sub, end) in zip(chunk, table, strict=True):
+            if record.mod_revision != revision or record.sub != sub:
+                raise missing_value(revision, sub)
+            yield record, row[begin : base + end]
+            begin = base + end
+
+
+def missing_value(mod_revision: int, sub: int) -> Corruption:
+    """The error for a value that should be on disk."""
+    return Corruption(f"the backend lacks the value of revision {mod_revision}.{sub}")
+
+
+class ChunkMap:
+    """The chunks there are, by the place of their first record, and what is wanted of them."""
+
+    def __init__(self) -> None:
+        self._firsts: list[Place] = []  # sorted
+        self._wanted: dict[Place, int] = {}
+        self._counts: dict[Place, int] = {}
+        self._stale: dict[Place, None] = {}  # in the order of becoming so
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    @property
+    def has_stale(self) -> bool:
+        """``take_stale`` would give something."""
+        return bool(self._stale)
+
+    def wanted(self, first: Place) -> int:
+        """How many records of a chunk are wanted."""
+        return self._wanted[first]
+
+    def add(self, first: Place, count: int, wanted: int | None = None) -> None:
+        """A chunk of ``count`` records lies on disk, behind all others; ``wanted`` None: all of them are."""
+        assert not self._firsts or self._firsts[-1] < first
+        self._firsts.append(first)
+        self._note(first, count, count if wanted is None else wanted)
+
+    def chunk_of(self, place: Place) -> Place | None:
+        """The chunk that would hold a record; None: it would stand before all chunks."""
+        index = bisect_right(self._firsts, place)
+        return self._firsts[index - 1] if index else None
+
+    def drop(self, place: Place) -> None:
+        """A record on disk is not wanted any more."""
+        first = self.chunk_of(place)
+        if first is not None:
+            self._note(first, self._counts[first], self._wanted[first] - 1)
+
+    def take_stale(self, limit: int) -> list[list[Place]]:
+        """Chunks to be removed, and about ``limit`` to be written anew, in runs that become one each."""
+        runs: list[list[Place]] = []
+        taken: dict[Place, None] = {}
+        while self._stale and limit > 0:
+            first = next(iter(self._stale))
+            run = self._run_from(first, taken)
+            taken.update(dict.fromkeys(run))
+            for member in run:
+                self._stale.pop(member, None)
+            runs.append(run)
+            if self._wanted[first]:
+                limit -= len(run)
+        return runs
+
+    def replace(self, run: list[Place], count: int) -> None:
+        """The chunks of a run have become one of ``count`` records at the run's first place, or none."""
+        for first in run[1:] if count else run:
+            del self._firsts[bisect_right(self._firsts, first) - 1]
+            del self._wanted[first], self._counts[first]
+            self._stale.pop(first, None)
+        if count:
+            self._note(run[0], count, count)
+
+    def _run_from(self, first: Place, taken: Mapping[Place, None]) -> list[Place]:
+        run, total = [first], self._wanted[first]
+        index = bisect_right(self._firsts, first)
+        while total and index < len(self._firsts):
+            total += self._wanted[self._firsts[index]]
+            if total > CHUNK_RECORDS // 16 or self._firsts[index] in taken:
+                break
+            run.append(self._firsts[index])
+            index += 1
+        return run
+
+    def _note(self, first: Place, count: int, wanted: int) -> None:
+        self._counts[first], self._wanted[first] = count, wanted
+        if wanted * 2 < count or not wanted:
+            self._stale[first] = None

@@ -1,0 +1,1 @@
+"""``tercetctl`` and ``tercetutl``: the command lines of etcd's users, word for word."""

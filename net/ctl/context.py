@@ -1,0 +1,232 @@
+"""What a command knows while it runs: its flags and arguments, the environment, and where output goes.
+
+A command checks its arguments first and only then asks for ``settings`` or ``connect``: wrong arguments are
+told before wrong certificates, and those before a server that does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .command import Command, Program
+from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
+from .find import all_flags
+from .flagset import Parsed, Value, flag_value
+
+if TYPE_CHECKING:
+    from ..tls_settings import ClientTls
+    from .show import Printer
+
+__all__ = ["Context", "Settings", "complain", "warn", "write", "write_bytes"]
+
+Result = TypeVar("Result")
+
+#: Variables that name no flag: the API's version, and what a watch may take instead of arguments.
+OTHER_VARIABLES = ("API", "WATCH_KEY", "WATCH_RANGE_END")
+
+
+def write_bytes(data: bytes) -> None:
+    """Write to standard output at once: others may be waiting for a line."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def write(text: str) -> None:
+    """Write text to standard output; what came in as bytes leaves as the same bytes."""
+    write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def complain(text: str) -> None:
+    """Write text to standard error."""
+    sys.stderr.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stderr.buffer.flush()
+
+
+def warn(level: str, text: str) -> None:
+    """One line of the log format that etcd 3.4's command line has, on standard error."""
+    now = time.time()
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now % 1 * 1e6):06d}"
+    complain(f"{moment} {level} | {text}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach the cluster. ``login`` is a name and a password; times in seconds."""
+
+    endpoints: tuple[str, ...]
+    command_timeout: float
+    tls: ClientTls | None
+    login: tuple[str, str] | None
+
+
+class Context:
+    """One run of one command."""
+
+    def __init__(
+        self,
+        program: Program,
+        path: tuple[Command, ...],
+        parsed: Parsed,
+        environment: Mapping[str, str],
+        words: list[str],
+    ) -> None:
+        self.program = program
+        self.path = path
+        self.arguments = parsed.arguments
+        self.dash = parsed.dash
+        self.environment = environment
+        self.words = words  # the whole command line
+        self._flags = all_flags(program, path)
+        self._values: dict[str, Value] = {name: flag.default for name, flag in self._flags.items()}
+        self._values.update(parsed.given)
+        self.given = frozenset(parsed.given)
+        self._printer: Printer | None = None
+
+    # Flags.
+
+    def text(self, name: str) -> str:
+        return cast("str", self._values[name])
+
+    def yes(self, name: str) -> bool:
+        return cast("bool", self._values[name])
+
+    def number(self, name: str) -> int:
+        return cast("int", self._values[name])
+
+    def raw(self, position: int) -> bytes:
+        """An argument as the bytes that were typed."""
+        return os.fsencode(self.arguments[position])
+
+    def need(self, fine: bool, text: str) -> None:
+        """Fail as for wrong arguments unless ``fine``."""
+        if not fine:
+            raise Failure(BAD_ARGS, text)
+
+    # Settings.
+
+    @property
+    def printer(self) -> Printer:
+        """What prints answers, by ``--write-out`` and ``--hex``."""
+        if self._printer is None:
+            from .show import printer_for
+
+            printer = printer_for(self.text("write-out"), bool(self._values.get("hex")))
+            if printer is None:
+                raise Failure(BAD_FEATURE, "unsupported output format")
+            self._printer = printer
+        return self._printer
+
+    def settings(self) -> Settings:
+        """Take the environment in, check formats and certificates, ask for a password if need be."""
+        self._take_environment()
+        tls = self._tls("", "insecure-transport", self.yes("insecure-skip-tls-verify"))
+        login = self._login(self.text("user"), self.text("password"))
+        _ = self.printer
+        return Settings(self._endpoints(), cast("float", self._values["command-timeout"]), tls, login)
+
+    def destination(self, endpoint: str) -> Settings:
+        """How to reach the other cluster of ``make-mirror``."""
+        tls = self._tls("dest-", "dest-insecure-transport", False)
+        login = self._login(self.text("dest-user"), self.text("dest-password"))
+        return Settings((endpoint,), cast("float", self._values["command-timeout"]), tls, login)
+
+    def run(self, function: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
+        """Run a command's asynchronous part. Errors of calls become failures with status 1."""
+        import trio
+
+        from tercet.core.errors import TercetError
+
+        from .calls import error_text
+
+        try:
+            return trio.run(function, *arguments)
+        except TercetError as error:
+            raise Failure(ERROR, error_text(error)) from None
+        except BaseExceptionGroup as group:
+            known, other = group.split((Failure, TercetError))
+            if known is None or other is not None:
+                raise
+            first = _first(known)
+            raise (first if isinstance(first, Failure) else Failure(ERROR, error_text(first))) from None
+
+    def _take_environment(self) -> None:
+        prefix = self.program.prefix
+        names = {f"{prefix}_{flag.name.upper().replace('-', '_')}": flag for flag in self.program.flags}
+        others = [f"{prefix}_{name}" for name in OTHER_VARIABLES]
+        for variable, word in sorted(self.environment.items()):
+            flag = names.get(variable)
+            if flag is None:
+                if variable.startswith(prefix + "_") and variable not in others:
+                    warn("W", f"pkg/flags: unrecognized environment variable {variable}={word}")
+            elif word and flag.name in self.given:
+                warn(
+                    "C",
+                    f'pkg/flags: conflicting environment variable "{variable}" is shadowed by corresponding'
+                    " command-line flag (either unset environment variable or disable flag)",
+                )
+                raise Failure(ERROR, "")
+            elif word:
+                try:
+                    self._values[flag.name] = flag_value(flag, word)
+                except ValueError:
+                    continue  # such a variable is as good as none
+
+    def _endpoints(self) -> tuple[str, ...]:
+        domain = self.text("discovery-srv")
+        if domain:
+            return discovered(domain, self.text("discovery-srv-name"), self.yes("insecure-discovery"))
+        return cast("tuple[str, ...]", self._values["endpoints"])
+
+    def _tls(self, prefix: str, transport: str, skip_verify: bool) -> ClientTls | None:
+        authorities, cert, key = (self.text(prefix + name) for name in ("cacert", "cert", "key"))
+        for name, value in (("cacert", authorities), ("cert", cert), ("key", key)):
+            self.need(
+                bool(value) or prefix + name not in self.given,
+                f"empty string is passed to --{prefix}{name} option",
+            )
+        if not (authorities or cert or key) and self.yes(transport):
+            return None
+        from ..tls_settings import ClientTls
+        from .session import check_tls
+
+        tls = ClientTls(
+            ca_file=authorities, cert_file=cert, key_file=key, insecure_skip_verify=skip_verify
+        )
+        check_tls(tls)
+        return tls
+
+    def _login(self, user: str, password: str) -> tuple[str, str] | None:
+        if not user:
+            return None
+        if password:
+            return user, password
+        name, colon, secret = user.partition(":")
+        if colon:
+            return name, secret
+        from .passwords import ask_password
+
+        return name, ask_password("Password: ")
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Any:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def discovered(domain: str, service: str, insecure: bool) -> tuple[str, ...]:
+    """Client URLs from a domain's SRV records. Insecure ones are dropped unless they are accepted."""
+    from .session import lookup_services
+
+    suffix = f"-{service}" if service else ""
+    found: list[str] = []
+    for kind, scheme in (("etcd-client-ssl", "https"), ("etcd-client", "http")):
+        for host, port in lookup_services(f"_{kind}{suffix}._tcp.{domain}"):
+            found.append(f"{scheme}://{host}:{port}")
+    if not found:
+        raise Failure(ERROR, f"error querying DNS SRV records for {domain}")
+    return tuple(found if insecure else (url for url in found if url.startswith("https://")))

@@ -1,0 +1,120 @@
+"""``member add``, ``remove``, ``update``, ``list`` and ``promote``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tercet.core.wire.proto import rpc_pb2 as rpc
+
+from .calls import ask
+from .context import Context, Settings
+from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
+from .session import call_once, connect
+from .text import parse_uint, quoted
+
+__all__ = ["add", "check_peer_urls", "list_all", "promote", "remove", "update"]
+
+LIST: Final = "/etcdserverpb.Cluster/MemberList"
+
+
+def check_peer_urls(urls: list[str]) -> None:
+    """Fail as etcd's client library does on what is no URL of a peer."""
+    for url in urls:
+        url = url.strip()
+        scheme, found, rest = url.partition("://")
+        if re.match(r"[^/?#]*:", url) and not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", url):
+            raise Failure(ERROR, f"parse {quoted(url)}: first path segment in URL cannot contain colon")
+        if scheme not in ("http", "https", "unix", "unixs") or not found:
+            raise Failure(ERROR, f"URL scheme must be http, https, unix, or unixs: {url}")
+        if scheme.startswith("unix"):
+            continue
+        host, _, port = rest.partition("/")[0].rpartition(":")
+        if not host or not port:
+            raise Failure(ERROR, f'URL address does not have the form "host:port": {url}')
+        if urlsplit(url).path:
+            raise Failure(ERROR, f"URL must not contain a path: {url}")
+
+
+def _member(context: Context) -> int:
+    context.need(len(context.arguments) == 1, "member ID is not provided")
+    try:
+        return parse_uint(context.arguments[0], 16)
+    except ValueError as error:
+        raise Failure(BAD_ARGS, f"bad member ID arg ({error}), expecting ID in Hex") from None
+
+
+def _urls(context: Context) -> list[str]:
+    context.need(bool(context.text("peer-urls")), "member peer urls not provided")
+    return context.text("peer-urls").split(",")
+
+
+def add(context: Context) -> None:
+    """``member add``; prints the settings that the new member must be started with."""
+    context.need(bool(context.arguments), "member name not provided")
+    if len(context.arguments) > 1:
+        likely = [word for word in context.arguments if word.lower().startswith("http")]
+        meant = "".join(f", did you mean --peer-urls={word}" for word in likely)
+        raise Failure(BAD_ARGS, "too many arguments" + meant)
+    urls = _urls(context)
+    settings = context.settings()
+    check_peer_urls(urls)
+    simple = context.printer.format == "simple"
+    answer = context.run(_add, settings, urls, context.yes("learner"), simple)
+    context.printer.show("member_add", answer, context.arguments[0])
+
+
+async def _add(settings: Settings, urls: list[str], learner: bool, simple: bool) -> Any:
+    async with connect(settings) as client:
+        request = rpc.MemberAddRequest(peerURLs=urls, isLearner=learner)
+        answer = await ask(client, "/etcdserverpb.Cluster/MemberAdd", request, rpc.MemberAddResponse)
+        if not simple:
+            return answer
+        known = answer.header.member_id
+        while True:  # another member may answer now, which does not know the new one yet
+            members = await ask(client, LIST, rpc.MemberListRequest(), rpc.MemberListResponse)
+            if members.header.member_id == known:
+                break
+            read = await ask(client, "/etcdserverpb.KV/Range", rpc.RangeRequest(key=b"_"), rpc.RangeResponse)
+            known = read.header.member_id
+        del answer.members[:]
+        answer.members.extend(members.members)
+        return answer
+
+
+def remove(context: Context) -> None:
+    """``member remove``."""
+    member = _member(context)
+    path, request = "/etcdserverpb.Cluster/MemberRemove", rpc.MemberRemoveRequest(ID=member)
+    answer = context.run(call_once, context.settings(), path, request, rpc.MemberRemoveResponse)
+    context.printer.show("member_remove", answer, member)
+
+
+def update(context: Context) -> None:
+    """``member update``: its peer URLs."""
+    member = _member(context)
+    urls = _urls(context)
+    settings = context.settings()
+    check_peer_urls(urls)
+    path, request = "/etcdserverpb.Cluster/MemberUpdate", rpc.MemberUpdateRequest(ID=member, peerURLs=urls)
+    answer = context.run(call_once, settings, path, request, rpc.MemberUpdateResponse)
+    context.printer.show("member_update", answer, member)
+
+
+def list_all(context: Context) -> None:
+    """``member list``, as the answering member knows them."""
+    consistency = context.text("consistency")
+    if consistency not in ("l", "s"):
+        raise Failure(BAD_FEATURE, f'unknown consistency flag "{consistency}"')
+    request = rpc.MemberListRequest(linearizable="consistency" in context.given and consistency == "l")
+    answer = context.run(call_once, context.settings(), LIST, request, rpc.MemberListResponse)
+    context.printer.show("member_list", answer)
+
+
+def promote(context: Context) -> None:
+    """``member promote``."""
+    member = _member(context)
+    path, request = "/etcdserverpb.Cluster/MemberPromote", rpc.MemberPromoteRequest(ID=member)
+    answer = context.run(call_once, context.settings(), path, request, rpc.MemberPromoteResponse)
+    context.printer.show("member_promote", answer, member)

@@ -1,0 +1,173 @@
+"""A data directory out of a snapshot file: how a cluster begins anew from its past, or from another etcd's.
+
+Every first member is restored from the same file with the same flags about the cluster; each gets a log
+that begins behind its first entries, and a backend with the state of the snapshot (``core.etcd_restore``).
+The checks, their order and their words are etcd's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from tercet.core.errors import Rejected
+from tercet.core.etcd_restore import Restored
+from tercet.core.etcd_snapshot import HASH_BYTES, Import, has_hash
+from tercet.core.members import MemberView
+from tercet.core.raft.types import HardState
+from tercet.core.wal import Identity
+
+from .config import MemberConfig, cluster_id, member_id
+from .storage import Storage
+from .world import Change, DiskFile, World
+
+__all__ = ["RestoreOptions", "RestoreRefused", "restore", "write_backend"]
+
+_TERM: Final = 1  # of the first entries, one for each member
+_READ_BYTES: Final = 1 << 20
+_ROWS_PER_COMMIT: Final = 2000
+
+
+class RestoreRefused(Rejected):
+    """The snapshot or the flags cannot be used; the text is etcd's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """What is to be made of a snapshot; the fields are etcdctl's flags.
+
+    ``data_dir`` "": the name and ``.etcd``.
+    """
+
+    name: str = "default"
+    data_dir: str = ""
+    initial_cluster: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"default": ("http://localhost:2380",)}
+    )
+    initial_cluster_token: str = "etcd-cluster"
+    initial_advertise_peer_urls: tuple[str, ...] = ("http://localhost:2380",)
+    skip_hash_check: bool = False
+
+    def config(self) -> MemberConfig:
+        """The same as a member's configuration."""
+        return MemberConfig(
+            name=self.name,
+            data_dir=self.data_dir or f"{self.name}.etcd",
+            initial_cluster=self.initial_cluster,
+            initial_cluster_token=self.initial_cluster_token,
+            initial_advertise_peer_urls=self.initial_advertise_peer_urls,
+        )
+
+
+async def restore(world: World, snapshot_path: str, options: RestoreOptions) -> str:
+    """Make a data directory from a snapshot, ours or etcd's; the path of the directory.
+
+    Raises:
+        RestoreRefused: the flags contradict themselves, the directory exists, or the file is not what it
+            should be by its hash.
+        DamagedDatabase: what the hash covers is no etcd database. The directory may be there in part.
+        OSError, StorageFailed: the disk failed.
+    """
+    config = options.config()
+    _check_flags(config)
+    disk = world.disk
+    if disk.exists(config.data_dir):
+        raise RestoreRefused(f'data-dir "{config.data_dir}" exists')
+    try:
+        file = disk.open(snapshot_path)
+    except FileNotFoundError:
+        raise RestoreRefused(f"open {snapshot_path}: no such file or directory") from None
+    try:
+        size = await _check_hash(file, skip=options.skip_hash_check)
+        members = [MemberView(*row) for row in config.members()]
+        restored = Restored(Import(file.read_at, size), members, len(members), _TERM)
+        await _write(world, config, restored)
+    finally:
+        file.close()
+    return config.data_dir
+
+
+def _check_flags(config: MemberConfig) -> None:
+    own = config.initial_cluster.get(config.name)
+    if own is None:
+        name = f'"{config.name}"'
+        raise RestoreRefused(f"couldn't find local name {name} in the initial cluster configuration")
+    advertised = config.initial_advertise_peer_urls
+    if sorted(own) == sorted(advertised):
+        return
+    for url in sorted(advertised):
+        if url not in own:
+            listed = ",".join(f"{config.name}={known}" for known in own)
+            raise RestoreRefused(
+                f"--initial-advertise-peer-urls has {url} but missing from --initial-cluster={listed}"
+            )
+    for url in sorted(own):
+        if url not in advertised:
+            raise RestoreRefused(
+                f"--initial-cluster has {config.name}={url} but missing from"
+                f" --initial-advertise-peer-urls={','.join(advertised)}"
+            )
+
+
+async def _check_hash(file: DiskFile, *, skip: bool) -> int:
+    """The bytes that belong to the database."""
+    size = file.size()
+    if not has_hash(size):
+        if not skip:
+            raise RestoreRefused("snapshot missing hash but --skip-hash-check=false")
+        return size
+    size -= HASH_BYTES
+    if skip:
+        return size
+    digest = hashlib.sha256()
+    for offset in range(0, size, _READ_BYTES):
+        digest.update(file.read_at(offset, min(_READ_BYTES, size - offset)))
+        await trio.lowlevel.checkpoint()
+    expected = file.read_at(size, HASH_BYTES)
+    if digest.digest() != expected:
+        raise RestoreRefused(f"expected sha256 {_go_bytes(expected)}, got {_go_bytes(digest.digest())}")
+    return size
+
+
+def _go_bytes(data: bytes) -> str:
+    return f"[{' '.join(map(str, data))}]"
+
+
+async def _write(world: World, config: MemberConfig, restored: Restored) -> None:
+    base = restored.base
+    identity = Identity(
+        cluster_id(base.voters), member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
+    )
+    storage, _ = await Storage.open(world, config.data_dir, identity)
+    try:
+        await write_backend(world, posixpath.join(config.data_dir, "member", "backend"), restored)
+        await storage.restart_at(base.index, base.term, HardState(base.term, 0, base.index))
+    finally:
+        storage.close()
+
+
+async def write_backend(world: World, path: str, restored: Restored) -> None:
+    """Put the rows into a backend; they are valid once the last of them is there."""
+    backend = world.disk.open_backend(path)
+    try:
+        for batch in _batches(restored.changes()):
+            await backend.commit(batch)
+    finally:
+        backend.close()
+
+
+def _batches(changes: Iterator[Change]) -> Iterator[list[Change]]:
+    """The last row makes the others valid, so that it matters little how they are cut."""
+    batch: list[Change] = []
+    for change in changes:
+        batch.append(change)
+        if len(batch) >= _ROWS_PER_COMMIT:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

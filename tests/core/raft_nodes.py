@@ -1,0 +1,157 @@
+"""One node of the core in a chosen situation, for tests of single claims: init, act, check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from tercet.core.raft import (
+    AppendReply,
+    AppendRequest,
+    Applied,
+    Config,
+    Effects,
+    Entry,
+    Event,
+    HardState,
+    HeartbeatRequest,
+    Message,
+    Persisted,
+    RaftState,
+    Receive,
+    Role,
+    Tick,
+    VoteReply,
+    VoteRequest,
+    restart,
+    step,
+)
+
+_M = TypeVar("_M")
+
+__all__ = ["Node", "entries_of", "follower", "leader", "sent"]
+
+
+def entries_of(terms: Sequence[int], first: int = 1) -> tuple[Entry, ...]:
+    """Entries of these terms, the first with index ``first``."""
+    return tuple(Entry(term, first + k, b"%d" % (first + k)) for k, term in enumerate(terms))
+
+
+class Node:
+    """A core and the effects of its last step; its disk and its state machine answer when told."""
+
+    def __init__(self, state: RaftState) -> None:
+        self.state = state
+        self.effects = Effects()
+
+    def do(self, *events: Event) -> Effects:
+        """Let events happen; the effects of the last one."""
+        for event in events:
+            self.state, self.effects = step(self.state, event)
+        return self.effects
+
+    def hear(self, *messages: Message) -> Effects:
+        return self.do(*[Receive(message) for message in messages])
+
+    def tick(self, times: int) -> list[Message]:
+        """Let ticks pass; all that was sent."""
+        found: list[Message] = []
+        for _ in range(times):
+            effects = self.do(Tick())
+            found += effects.send + effects.send_after_persist
+        return found
+
+    def time_out(self) -> list[Message]:
+        """Let ticks pass until the node campaigns; what it sent."""
+        return self.tick(self.state.election_timeout - self.state.election_elapsed)
+
+    def write(self) -> Effects:
+        """The whole log becomes durable."""
+        return self.do(Persisted(self.state.log.last_index, self.state.log.last_term))
+
+    def apply(self) -> Effects:
+        """All that was released is applied."""
+        return self.do(Applied(self.state.released_index))
+
+    @property
+    def terms(self) -> list[int]:
+        """The terms of the entries in the log."""
+        log = self.state.log
+        return [entry.term for entry in log.entries(log.base_index + 1, log.last_index)]
+
+    # Messages of others, as this node would get them.
+
+    def append(
+        self,
+        term: int,
+        prev: int,
+        prev_term: int,
+        terms: Sequence[int] = (),
+        *,
+        commit: int = 0,
+        sender: int = 2,
+    ) -> AppendRequest:
+        return AppendRequest(
+            sender=sender,
+            to=self.state.config.node_id,
+            term=term,
+            prev_log_index=prev,
+            prev_log_term=prev_term,
+            entries=entries_of(terms, prev + 1),
+            leader_commit=commit,
+        )
+
+    def beat(self, term: int, *, commit: int = 0, sender: int = 2) -> HeartbeatRequest:
+        return HeartbeatRequest(sender=sender, to=self.state.config.node_id, term=term, leader_commit=commit)
+
+    def ask(self, term: int, last: int, last_term: int, *, sender: int = 3) -> VoteRequest:
+        return VoteRequest(
+            sender=sender,
+            to=self.state.config.node_id,
+            term=term,
+            last_log_index=last,
+            last_log_term=last_term,
+        )
+
+    def vote(self, sender: int, *, granted: bool = True) -> VoteReply:
+        node_id, term = self.state.config.node_id, self.state.current_term
+        return VoteReply(sender=sender, to=node_id, term=term, vote_granted=granted)
+
+    def held(self, sender: int, match_index: int) -> AppendReply:
+        node_id, term = self.state.config.node_id, self.state.current_term
+        return AppendReply(sender=sender, to=node_id, term=term, success=True, match_index=match_index)
+
+
+def sent(effects: Effects, kind: type[_M]) -> list[_M]:
+    """The messages of one kind among all that leaves, at once or once durable."""
+    return [each for each in effects.send + effects.send_after_persist if isinstance(each, kind)]
+
+
+def follower(
+    terms: Sequence[int] = (),
+    *,
+    term: int | None = None,
+    voted_for: int = 0,
+    commit: int = 0,
+    voters: tuple[int, ...] = (1, 2, 3),
+    **settings: object,
+) -> Node:
+    """Node 1 with a log of these terms, as if just started; without pre-vote unless asked for."""
+    settings = {"pre_vote": False, "check_quorum": False, **settings}
+    config = Config(node_id=1, voters=voters, **settings)  # type: ignore[arg-type]
+    current = max([0, *terms]) if term is None else term
+    state = restart(config, HardState(current, voted_for, commit), entries_of(terms))
+    return Node(state)
+
+
+def leader(terms: Sequence[int] = (), **settings: object) -> Node:
+    """Node 1, just elected by node 2 in the next term; its own disk has written nothing of that term."""
+    node = follower(terms, **settings)  # type: ignore[arg-type]
+    node.time_out()
+    for voter in node.state.configuration.voters[1:]:
+        if node.state.role != Role.LEADER:
+            node.hear(node.vote(voter))
+    assert node.state.role == Role.LEADER
+    return node
+
+

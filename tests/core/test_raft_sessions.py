@@ -1,0 +1,215 @@
+"""Lives of one id told apart (B13, B14), and proposals that find their leader in the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.core.errors import Corruption
+from tercet.core.raft import (
+    AppendReply,
+    AppendRequest,
+    Change,
+    ChangeKind,
+    ConfChange,
+    Config,
+    HardState,
+    HeartbeatRequest,
+    Propose,
+    ProposeConfChange,
+    ProposeRequest,
+    Receive,
+    Role,
+    SnapshotReady,
+    TransferLeader,
+    Unreachable,
+    encode_conf_change,
+    restart,
+    snapshot_meta,
+)
+from tercet.core.trace import Header, TraceEncoder, read_trace, verify
+
+from .raft_nodes import Node, entries_of, follower, leader, sent
+
+
+def joiner(session: int) -> Node:
+    """A node that is a member of nothing and has got its first entry in ``session``."""
+    node = Node(restart(Config(node_id=1, voters=()), HardState()))
+    request = AppendRequest(
+        sender=2,
+        to=1,
+        term=3,
+        prev_log_index=0,
+        prev_log_term=0,
+        entries=entries_of([1]),
+        leader_commit=0,
+        session=session,
+    )
+    node.hear(request)
+    return node
+
+
+def beat(commit: int, session: int = 0, *, term: int = 3) -> HeartbeatRequest:
+    return HeartbeatRequest(sender=2, to=1, term=term, leader_commit=commit, session=session)
+
+
+def test_a_late_heartbeat_from_before_a_wipe_commits_nothing() -> None:
+    """B14: remove, wipe, add again, and a heartbeat arrives that speaks of what the former life had."""
+    fresh = Node(restart(Config(node_id=1, voters=()), HardState()))
+    fresh.hear(beat(20))
+    assert (fresh.state.commit_index, fresh.state.leader_id) == (0, 2)
+    assert fresh.effects.refusals[0].rule == "heartbeat/other-session"
+    node = joiner(session=21)
+    for commit in (1, 20):
+        assert node.hear(beat(commit)).refusals[0].rule == "heartbeat/other-session"
+        assert node.state.commit_index == 0
+    node.hear(beat(1, session=21))
+    assert node.state.commit_index == 1
+
+
+def test_a_member_that_lost_what_it_confirmed_stops() -> None:
+    with pytest.raises(Corruption, match="durable entries were lost"):
+        joiner(session=21).hear(beat(20, session=21))
+    with pytest.raises(Corruption, match="durable entries were lost"):
+        follower([1]).hear(beat(20))
+
+
+def test_a_late_append_of_an_older_session_does_not_take_the_newer_one_back() -> None:
+    node = joiner(session=21)
+    late = AppendRequest(
+        sender=2, to=1, term=3, prev_log_index=0, prev_log_term=0, entries=entries_of([1]), leader_commit=0
+    )
+    (reply,) = sent(node.hear(late), AppendReply)
+    assert (reply.session, node.state.session) == (0, 21)
+
+
+def test_another_leaders_sessions_begin_anew() -> None:
+    node = joiner(session=21)
+    node.hear(beat(0, term=4))
+    assert node.state.session == -1
+
+
+def grown() -> Node:
+    """A leader of 1 and 2 that has just added 3, by entry 2."""
+    node = leader(voters=(1, 2))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.apply()
+    node.do(ProposeConfChange(ConfChange((Change(ChangeKind.ADD_VOTER, 3),))))
+    node.write()
+    node.hear(node.held(2, 2))
+    node.apply()
+    return node
+
+
+def test_an_answer_counts_only_in_its_own_session() -> None:
+    node = grown()
+    assert [each.session for each in sent(node.effects, AppendRequest)] == [2]
+    node.do(Propose((b"x",)))
+    node.write()
+    assert node.hear(node.held(3, 3)).refusals[0].rule == "append/other-session"
+    assert node.state.commit_index == 2
+    node.hear(AppendReply(sender=3, to=1, term=1, success=True, match_index=3, session=2))
+    assert node.state.commit_index == 3
+
+
+def test_a_new_leader_believes_all_members_that_were_there_at_its_election() -> None:
+    node = leader([1], voters=(1, 2, 3))
+    assert {each.session for each in node.effects.send if isinstance(each, AppendRequest)} == {0}
+
+
+# --- proposals -------------------------------------------------------------------------------------------
+
+
+def forwarded(term: int, *, change: bytes = b"") -> ProposeRequest:
+    changes = (change,) if change else ()
+    return ProposeRequest(sender=3, to=1, term=term, entries=(b"x",), conf_changes=changes)
+
+
+def test_a_proposal_that_finds_an_old_leader_is_handed_on() -> None:
+    node = follower()
+    node.hear(beat(0, term=5))
+    (message,) = sent(node.hear(forwarded(4)), ProposeRequest)
+    assert (message.sender, message.to, message.term, message.entries) == (1, 2, 5, (b"x",))
+
+
+def test_a_proposal_is_not_handed_on_by_whoever_knows_no_better() -> None:
+    node = follower()
+    node.hear(beat(0, term=5))
+    effects = node.hear(forwarded(5))
+    assert (effects.send, effects.refusals[0].rule) == ((), "propose/not-leader")
+
+
+def test_a_leader_takes_entries_and_changes_of_one_message() -> None:
+    node = leader(voters=(1, 2, 3))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.apply()
+    change = encode_conf_change(ConfChange((Change(ChangeKind.ADD_VOTER, 4),)))
+    effects = node.hear(forwarded(1, change=change))
+    assert [(entry.index, entry.kind) for entry in effects.entries] == [(2, 0), (3, 1)]
+    assert node.hear(forwarded(1, change=b"\xc1")).refusals[0].rule == "conf/malformed"
+
+
+def test_proposals_come_back_while_leadership_is_handed_over() -> None:
+    node = leader(voters=(1, 2, 3))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.apply()
+    node.do(TransferLeader(3))
+    change = ConfChange((Change(ChangeKind.ADD_VOTER, 4),))
+    effects = node.hear(forwarded(1, change=encode_conf_change(change)))
+    assert (effects.dropped, effects.dropped_conf_changes) == ((b"x",), (change,))
+    assert {refusal.rule for refusal in effects.refusals} == {"propose/transferring"}
+
+
+def test_what_counts_as_uncommitted_is_counted_off_again() -> None:
+    node = leader(voters=(1, 2, 3), max_uncommitted_bytes=10)
+    node.write()
+    node.hear(node.held(2, 1))
+    for turn in range(5):
+        assert node.do(Propose((b"12345", b"678"))).dropped == ()
+        assert node.do(Propose((b"9ab",))).dropped == (b"9ab",)
+        assert node.do(Propose((b"9a",))).dropped == ()
+        last = 1 + 3 * (turn + 1)
+        node.hear(node.held(2, last))
+        node.write()
+        assert node.state.leadership is not None
+        assert node.state.leadership.uncommitted_bytes == 0
+
+
+def test_an_unreachable_member_is_probed_behind_what_it_confirmed() -> None:
+    node = leader(voters=(1, 2))
+    node.hear(node.held(2, 1))
+    node.do(Propose((b"a",)), Propose((b"b",)), Unreachable(2))
+    assert node.state.leadership is not None
+    peer = node.state.leadership.progress[1]
+    assert (peer.match_index, peer.next_index, peer.inflight) == (1, 2, ())
+    before = node.state
+    node.do(Unreachable(9))
+    assert node.state == before
+
+
+# --- traces ----------------------------------------------------------------------------------------------
+
+
+def test_a_trace_that_begins_with_a_snapshot_repeats_itself() -> None:
+    node = grown()
+    node.do(SnapshotReady(snapshot_meta(node.state), 1))
+    assert node.state.role == Role.LEADER
+    log = node.state.log
+    state = restart(
+        node.state.config,
+        HardState(1, 1, 2),
+        log.entries(2, 2),
+        2,
+        node.state.snapshot,
+        base_term=log.base_term,
+    )
+    encoder = TraceEncoder()
+    data = encoder.begin(Header()) + encoder.record(0, None, node.effects, state)
+    reborn = Node(state)
+    for message in (beat(0, term=3), reborn.append(3, 2, 1, [3], commit=2)):
+        effects = reborn.hear(message)
+        data += encoder.record(1, Receive(message), effects, reborn.state)
+    verification = verify(read_trace(data).records)
+    assert not verification.mismatches

@@ -1,0 +1,144 @@
+"""Real processes whose cluster changes under load: small editions of ``tercet campaign real``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tercet.jepsen_like.real import Report, catch_up, grow, move_leaders
+
+from .processes import HOST, Cluster, Member, environment, free_ports, wait_until
+
+NEW_LEADER_SECONDS = 0.5
+LOOSE = "--strict-reconfig-check=false"
+
+
+def play(scene: Any, folder: Path, **options: Any) -> Report:
+    async def main() -> Report:
+        report: Report = await scene(folder, **options)
+        return report
+
+    report = trio.run(main)
+    assert report.verdict == "valid", report.reason
+    assert report.operations > 100
+    return report
+
+
+def etcdctl(cluster: Cluster, *arguments: str) -> str:
+    endpoints = ",".join(member.endpoint for member in cluster.members if member.running())
+    run = subprocess.run(
+        ["etcdctl", "--endpoints", endpoints, *arguments],
+        capture_output=True, text=True, timeout=30, env={**environment(), "ETCDCTL_API": "3"}, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def newcomer(cluster: Cluster, name: str) -> Member:
+    """One more member of the cluster, which does not run yet."""
+    client, peer = free_ports(2)
+    urls = f"http://{HOST}:{client}", f"http://{HOST}:{peer}"
+    arguments = [
+        "--name", name, "--data-dir", str(cluster.folder / name), "--initial-cluster-state", "existing",
+        LOOSE,
+        "--listen-client-urls", urls[0], "--advertise-client-urls", urls[0],
+        "--listen-peer-urls", urls[1], "--initial-advertise-peer-urls", urls[1],
+    ]  # fmt: skip
+    return Member(name, client, peer, cluster.folder, arguments)
+
+
+def join(cluster: Cluster, member: Member, *flags: str) -> str:
+    """Add a member with etcdctl and start it as etcdctl says; its id."""
+    said = etcdctl(
+        cluster, "member", "add", member.name, f"--peer-urls=http://{HOST}:{member.peer_port}", *flags
+    )
+    told = dict(line.split("=", 1) for line in said.splitlines() if line.startswith("ETCD_"))
+    member.arguments += ["--initial-cluster", told["ETCD_INITIAL_CLUSTER"].strip('"')]
+    cluster.members.append(member)
+    member.start()
+    return said.split()[1]
+
+
+def listed(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    rows = json.loads(etcdctl(cluster, "member", "list", "-w", "json"))["members"]
+    return {row.get("name", ""): row for row in rows}
+
+
+@pytest.mark.needs("etcdctl")
+def test_a_cluster_grows_to_three_under_load_with_etcds_strict_checks(tmp_path: Path) -> None:
+    assert play(grow, tmp_path, largest=3).numbers["members"] == 3
+
+
+def test_no_write_is_lost_while_the_leader_moves_every_half_second(tmp_path: Path) -> None:
+    report = play(move_leaders, tmp_path, seconds=4.0, every=0.5)
+    assert report.numbers["moves"] >= 3
+
+
+def test_a_follower_catches_up_by_a_snapshot_that_was_cut_in_the_middle(tmp_path: Path) -> None:
+    numbers = play(catch_up, tmp_path, megabytes=10).numbers
+    assert numbers["cuts"] == numbers["interruptions"] == 1
+    assert numbers["snapshots_begun"] == 1, "it must go on where it was cut"
+
+
+@pytest.mark.needs("etcdctl")
+def test_a_learner_is_promoted_and_a_dead_member_replaced(tmp_path: Path) -> None:
+    with Cluster(tmp_path, 3, flags=[LOOSE]) as cluster:
+        etcdctl(cluster, "put", "k", "v")
+        learner = newcomer(cluster, "n4")
+        learner_id = join(cluster, learner, "--learner")
+        wait_until("the learner has the key", lambda: key_of(learner))
+        assert listed(cluster)["n4"]["isLearner"]
+        assert "promoted" in wait_until("it is promoted", lambda: promoted(cluster, learner_id))
+        cluster.wait_healthy([learner])
+
+        dead = cluster.members[0]
+        dead_id = f"{listed(cluster)['n1']['ID']:x}"
+        dead.stop(signal.SIGKILL)
+        etcdctl(cluster, "member", "remove", dead_id)
+        replacement = newcomer(cluster, "n5")
+        join(cluster, replacement)
+        cluster.wait_healthy([replacement])
+        assert key_of(replacement)
+        assert sorted(listed(cluster)) == ["n2", "n3", "n4", "n5"]
+
+        dead.start()  # it does not know yet
+        assert dead.process is not None and dead.process.wait(20) == 0
+        assert "the member has been permanently removed from the cluster" in dead.log
+
+
+def key_of(member: Member) -> Any:
+    found = member.http("/v3/kv/range", {"key": "aw==", "serializable": True})
+    return found and found.get("kvs")
+
+
+def promoted(cluster: Cluster, member_id: str) -> str:
+    try:
+        return etcdctl(cluster, "member", "promote", member_id)
+    except AssertionError as problem:
+        assert "in sync with leader" in str(problem)
+        return ""
+
+
+def test_a_leader_that_is_stopped_hands_over_first(tmp_path: Path) -> None:
+    with Cluster(tmp_path, 3) as cluster:
+        leader = cluster.leader()
+        others = [member for member in cluster.members if member is not leader]
+        before = int(others[0].status()["raftTerm"])
+        assert leader.process is not None
+        leader.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+
+        def another() -> bool:
+            status = others[0].status()
+            return status.get("leader", "0") != "0" and int(status["raftTerm"]) == before + 1
+
+        wait_until("another member leads", another)
+        assert time.monotonic() - started < NEW_LEADER_SECONDS
+        assert leader.process.wait(10) == 0

@@ -1,0 +1,162 @@
+"""The exhaustive search: small scopes hold, planted bugs are found by the shortest run, and it replays."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tercet.core.raft import AppendRequest, Entry, EntryKind, VoteRequest, encode_conf_change
+from tercet.core.raft.types import Change, ChangeKind, ConfChange
+from tercet.core.trace import read_trace, verify
+from tercet.jepsen_like.mutations import MUTATIONS, resolve_mutation
+from tercet.sim.explorer.commands import explore_command
+from tercet.sim.explorer.exhaustive import tables
+from tercet.sim.explorer.exhaustive.counterexample import moves_of, replay_moves
+from tercet.sim.explorer.exhaustive.facts import Fact, History, remember
+from tercet.sim.explorer.exhaustive.renaming import rename
+from tercet.sim.explorer.exhaustive.report import changes_of
+from tercet.sim.explorer.exhaustive.scope import Scope
+from tercet.sim.explorer.exhaustive.search import Search
+from tercet.sim.explorer.exhaustive.tables import Tables
+from tercet.sim.invariants import Violation
+
+WITH_SCOPE = [name for name, mutation in MUTATIONS.items() if mutation.scope is not None]
+command = explore_command(lambda name: resolve_mutation(name).apply())
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(terms=1, entries=1, crashes=1),
+        Scope(terms=2, entries=0),
+        Scope(terms=1, entries=1, duplicates=1),
+        Scope(nodes=2, terms=1, entries=1, duplicates=1, beats=1),
+        Scope(nodes=2, terms=2, entries=0, crashes=1, slow_writes=1),
+        Scope(nodes=2, joining=1, terms=1, entries=0, changes=(((0, 3),),)),
+        Scope(nodes=1, terms=2, entries=1, crashes=1, reads=1),
+    ],
+)
+def test_the_shipped_core_holds_in_every_interleaving(scope: Scope) -> None:
+    finding = Search(scope, max_states=100_000).run()
+    assert finding.verdict == "valid", finding
+
+
+def test_a_search_is_the_same_every_time() -> None:
+    scope = Scope(terms=1, entries=1, crashes=1)
+    findings = [Search(scope).run() for _ in range(2)]
+    assert len({(one.states, one.transitions, one.depth) for one in findings}) == 1
+
+
+def test_symmetry_leaves_out_states_but_loses_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = Scope(terms=1, entries=0)
+    with MUTATIONS["B1"].apply():
+        finding = Search(scope).run()
+        monkeypatch.setattr(tables, "permutations", lambda nodes: [tuple(nodes)])
+        everything = Search(scope).run()
+    assert finding.rule == everything.rule == "election safety"
+    assert len(finding.labels) == len(everything.labels)
+    assert finding.states < everything.states
+
+
+@pytest.mark.parametrize("name", WITH_SCOPE)
+def test_a_planted_bug_within_a_small_scope_is_found_and_replays(name: str) -> None:
+    scope = MUTATIONS[name].scope
+    assert scope is not None
+    with MUTATIONS[name].apply():
+        search = Search(scope, max_states=1_000_000)
+        finding = search.run()
+        assert finding.verdict == "invalid", finding
+        moves = moves_of(search, finding)
+        runs = [replay_moves(scope, moves) for _ in range(3)]
+    assert len(moves) == len(finding.labels)
+    assert {run.rule for run in runs} == {finding.rule}
+    assert len({run.trace for run in runs}) == 1
+
+
+def test_no_shorter_run_shows_two_leaders() -> None:
+    """Two candidates need two timeouts, and one voter who hears both and is heard by both."""
+    with MUTATIONS["B1"].apply():
+        finding = Search(Scope(terms=1, entries=0)).run()
+    assert len(finding.labels) == 6
+
+
+def test_a_search_that_hits_a_limit_says_so() -> None:
+    finding = Search(Scope(), max_states=5_000).run()
+    assert finding.verdict == "unknown" and finding.reason.startswith("states")
+    assert Search(Scope(), memory_mb=1).run().reason.startswith("memory")
+
+
+def test_a_scope_has_bounds() -> None:
+    with pytest.raises(ValueError, match="crashes"):
+        Scope(crashes=16)
+    with pytest.raises(ValueError, match="nodes"):
+        Scope(nodes=9)
+
+
+def test_renaming_reaches_the_configuration_changes_in_a_log() -> None:
+    def entry(node: int) -> Entry:
+        data = encode_conf_change(ConfChange((Change(ChangeKind.ADD_VOTER, node),)))
+        return Entry(1, 1, data, EntryKind.CONF_CHANGE)
+
+    def request(sender: int, to: int, node: int) -> AppendRequest:
+        return AppendRequest(
+            sender=sender, to=to, term=1, prev_log_index=0, prev_log_term=0, entries=(entry(node),),
+            leader_commit=0,
+        )
+
+    assert rename(request(1, 2, 3), {1: 2, 2: 3, 3: 1}) == request(2, 3, 1)
+
+
+def test_every_renaming_of_a_message_has_its_own_number_and_they_compose() -> None:
+    every = Tables(Scope())
+    vote = VoteRequest(sender=1, to=2, term=1, last_log_index=0, last_log_term=0)
+    number = every.message_number(vote)
+    assert len(every.messages) == len(list(permutations((1, 2, 3), 2)))
+    for first in range(every.count):
+        for second in range(every.count):
+            once = every.renamed_messages[first][number]
+            twice = every.renamed_messages[second][once]
+            assert twice == every.renamed_messages[every.after[second][first]][number]
+
+
+def test_history_refuses_a_leader_without_a_committed_entry() -> None:
+    history = remember(History(), Fact(1, commits=(Entry(1, 1),)))
+    assert remember(history, Fact(2, elected=True, terms=(1,))).elected == (2,)
+    with pytest.raises(Violation, match="leader completeness"):
+        remember(history, Fact(2, elected=True, terms=(2,)))
+    with pytest.raises(Violation, match="state machine safety"):
+        remember(history, Fact(2, commits=(Entry(2, 1),)))
+    with pytest.raises(Violation, match="election safety"):
+        remember(remember(history, Fact(2, elected=True, terms=(1,))), Fact(2, elected=True, terms=(1,)))
+
+
+def test_changes_are_written_in_words() -> None:
+    assert changes_of("remove 1, add 4") == ((1, 1), (0, 4))
+    for text in ("", "add", "add x", "promote 3", "add 0"):
+        with pytest.raises(ValueError, match="need changes"):
+            changes_of(text)
+
+
+def test_the_command_writes_a_trace_that_the_shipped_core_refutes(tmp_path: Path) -> None:
+    path = tmp_path / "b1.trace"
+    words = ["--exhaustive", "--mutation", "B1", "--terms", "1", "--entries", "0", "--json"]
+    result = CliRunner().invoke(command, [*words, "--trace", str(path)])
+    assert result.exit_code == 1
+    row = json.loads(result.stdout)
+    assert row["verdict"] == "invalid" and row["violation"].startswith("election safety")
+    assert len(row["trace"]) == 6 and row["states"] > 10
+    assert verify(read_trace(path.read_bytes()).records).verdict == "invalid"
+    with MUTATIONS["B1"].apply():
+        assert verify(read_trace(path.read_bytes()).records).verdict == "valid"
+
+
+def test_the_command_has_three_exit_codes() -> None:
+    small = ["--exhaustive", "--terms", "1", "--entries", "0"]
+    done = CliRunner().invoke(command, small)
+    assert done.exit_code == 0 and "valid: every interleaving" in done.stdout
+    assert CliRunner().invoke(command, ["--exhaustive", "--minutes", "0.0001"]).exit_code == 2
+    assert CliRunner().invoke(command, [*small, "--change", "promote 3"]).exit_code == 2
