@@ -14,7 +14,17 @@ import msgspec
 
 from .errors import Corruption
 from .machine import Machine
-from .mvcc.chunks import INDEX_BUCKET, Chunk, ChunkMap, Rows, decode_index, place_of_key
+from .mvcc.chunks import (
+    GONE_BUCKET,
+    INDEX_BUCKET,
+    Chunk,
+    ChunkMap,
+    Rows,
+    decode_gone,
+    decode_index,
+    place_of,
+    place_of_key,
+)
 from .mvcc.record import Record
 from .raft.types import SnapshotMeta
 
@@ -72,19 +82,25 @@ def load_machine(rows: Rows) -> Loaded:
         for key, value in rows.scan(bucket):
             load(key, value)
     machine.changes.clear()
-    found: list[tuple[int, int, Chunk]] = []  # the place, the count, and the records if some may be unwanted
+    gone = {key: decode_gone(row) for key, row in rows.scan(GONE_BUCKET)}
+    found: list[tuple[bytes, int, Chunk]] = []  # the key, the count, and the records if some may be unwanted
 
     def records() -> Iterator[Record]:
         for key, index in rows.scan(INDEX_BUCKET):
             chunk = decode_index(index)
+            count, dropped = len(chunk), gone.get(key)
+            if dropped:
+                chunk = [record for record in chunk if place_of(record) not in dropped]
             yield from chunk
             old = not chunk or chunk[0].mod_revision <= meta.compacted
-            found.append((place_of_key(key), len(chunk), chunk if old else []))
+            found.append((key, count, chunk if old else []))
 
     machine.load_records(meta.revision, meta.compacted, records())
     machine.applied_index, machine.applied_term = meta.index, meta.term
     holds = machine.store.holds
-    for first, count, chunk in found:
-        gone = sum(not holds(record.key, record.mod_revision, record.sub) for record in chunk)
-        chunks.add(first, count, count - gone)
+    for key, count, chunk in found:
+        chunks.add(place_of_key(key), count, sorted(gone.get(key, ())))
+        for record in chunk:
+            if not holds(record.key, record.mod_revision, record.sub):
+                chunks.drop(place_of(record))
     return Loaded(machine, chunks, meta)

@@ -1,7 +1,8 @@
 """How a member begins: with its own log, as one of the first members, or as one more of a cluster that runs.
 
 With a log on disk the log alone says who we are, and the flags about the cluster's beginning are not looked
-at, as in etcd. Without one, ``--initial-cluster-state`` decides.
+at, as in etcd, but for one: to begin a *new* cluster of another token with this data is surely a mistake, and
+is refused. Without a log, ``--initial-cluster-state`` decides.
 
 *new*: our id and the cluster's follow from ``--initial-cluster``, and our log begins with one committed entry
 for each of the first members, the same on all of them. A member that lost its data directory must not start
@@ -37,7 +38,7 @@ from .dial import Dialer, read_url
 from .tls_context import peer_client_tls
 from .world import Connection, World
 
-__all__ = ["BootstrapRefused", "Start", "plan_start"]
+__all__ = ["BootstrapRefused", "Start", "keep_token", "plan_start"]
 
 ASK_SECONDS: Final = 1.0  # for one member's answer, connecting included
 ANSWER_BYTES_MAX: Final = 1_048_576
@@ -85,13 +86,15 @@ async def plan_start(world: World, config: MemberConfig) -> Start:
     """Find out who we are and how to begin; nothing is bound or written.
 
     Raises:
-        BootstrapRefused: another member knows that we had started, or the running cluster does not know us.
+        BootstrapRefused: another member knows that we had started, or the running cluster does not know us,
+            or the data is another cluster's.
         Corruption: the log on disk cannot be read.
         ValueError: the flags contradict themselves.
     """
     identity = _identity_on_disk(world, config.data_dir)
     first = _first_members(config)
     if identity is not None:
+        _refuse_other_token(world, config)
         if first is not None and first.identity == identity:
             return first  # perhaps it stopped before its first entries were written
         return Start(identity)
@@ -133,6 +136,29 @@ def _identity_on_disk(world: World, data_dir: str) -> Identity | None:
         return decode_header(names[-1], file.read_at(0, HEADER_BYTES)).identity
     finally:
         file.close()
+
+
+def keep_token(world: World, config: MemberConfig) -> None:
+    """Note at the first start which token this data belongs to."""
+    path = _token_path(config)
+    if not world.disk.exists(path):
+        world.disk.write_atomic(path, config.initial_cluster_token.encode())
+
+
+def _token_path(config: MemberConfig) -> str:
+    return posixpath.join(config.data_dir, "member", "cluster-token")
+
+
+def _refuse_other_token(world: World, config: MemberConfig) -> None:
+    path, token = _token_path(config), config.initial_cluster_token
+    if config.initial_cluster_state != "new" or not world.disk.exists(path):
+        return
+    kept = world.disk.read(path).decode(errors="replace")
+    if kept != token:
+        raise BootstrapRefused(
+            f'{config.data_dir} holds a member of another cluster: its token is "{kept}", not "{token}". '
+            f"Give another --data-dir, or --initial-cluster-token={kept}, or --initial-cluster-state=existing"
+        )
 
 
 async def _refuse_second_life(world: World, config: MemberConfig, own_id: int) -> None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from .tls_settings import TlsSettings
 
-__all__ = ["MemberConfig", "cluster_id", "member_id"]
+__all__ = ["UNBOUNDED_STREAMS", "MemberConfig", "cluster_id", "member_id"]
+
+#: What etcd takes for "no bound" of ``--max-concurrent-streams``.
+UNBOUNDED_STREAMS: Final = 2**32 - 1
 
 
 def member_id(peer_urls: tuple[str, ...], token: str) -> int:
@@ -47,7 +51,7 @@ class MemberConfig:
     pre_vote: bool = True
     max_request_bytes: int = 1_572_864  # 1.5 MiB
     max_txn_ops: int = 128
-    max_concurrent_streams: int = 4_294_967_295  # of one client; 0 or the default: the front's own bound
+    max_concurrent_streams: int = UNBOUNDED_STREAMS  # of one client; 0 or the default: the front's own bound
     grpc_keepalive_min_time: float = 5.0  # seconds between a client's pings; <= 0: gRPC's default, 300
     grpc_keepalive_interval: float = 7200.0  # seconds of silence before we ping; <= 0: gRPC's default
     grpc_keepalive_timeout: float = 20.0  # seconds to wait for the answer; <= 0: gRPC's default for both

@@ -103,10 +103,14 @@ class Dialer:
             raise ConnectionAbortedError(str(problem)) from None
         name = settings.server_name or address.host or "localhost"
         tls = TlsConnection(transport, context, server_name=name)
-        await tls.handshake()
+        await tls.handshake(self._check_name)
+        return tls
+
+    def _check_name(self, tls: TlsConnection) -> None:
+        """Whom we dial must have the name that a flag demands."""
+        settings = self._credentials.settings
         if settings.allowed_cn or settings.allowed_hostname:
             certificate = tls.certificate()
             if not certificate:
                 raise CertificateRefused("client certificate authentication failed")
             check_allowed(certificate, tls.client_common_name, settings.allowed_cn, settings.allowed_hostname)
-        return tls

@@ -47,7 +47,7 @@ from tercet.core.raft import RaftState
 from tercet.core.raft.membership import meta_of
 from tercet.core.raft.types import Entry, Event, HardState, SnapshotMeta, SnapshotReady
 
-from .storage import Recovered, Storage, StorageFailed
+from .storage import Recovered, Storage, StorageFailed, explain_failure
 from .world import Backend, BackendView, Change, World
 
 __all__ = ["COMMIT_SECONDS", "Keeper", "KeeperLimits", "match_log"]
@@ -172,7 +172,9 @@ class Keeper:
         await self.commit()  # what was dropped
         await self.commit()  # what was written anew for it
         async with self._busy:
+            self._world.probe.point("keeper.defragment.before")
             await self.backend.defragment()
+            self._world.probe.point("keeper.defragment.after")
         self._tell()
 
     def when_scrubbed(self, done: Callable[[], None]) -> None:
@@ -220,17 +222,20 @@ class Keeper:
         )
         await received.commit([(META_BUCKET, META_KEY, encode_meta(meta))])
         loaded = load_machine(received)
+        self._world.probe.point("keeper.install.staged")
         async with self._busy:
             received.close()
             old = self.backend  # serves what the present machine still reads
             self._world.disk.rename(f"{self._path}.new", self._path)
-            self._world.disk.sync_dir(self._folder)
             self._world.probe.point("keeper.install.renamed")
+            self._world.disk.sync_dir(self._folder)
+            self._world.probe.point("keeper.install.durable")
             self._remove_leftovers()
             self._remove(f"{self._path}-lock")  # of the old file
             self.backend = self._world.disk.open_backend(self._path)
             self._adopt(loaded)
             await self._storage.restart_at(meta.index, meta.term, hard_state)
+            self._world.probe.point("keeper.install.done")
             old.close()
         return loaded.machine
 
@@ -256,14 +261,17 @@ class Keeper:
         changes = machine.take_changes()
         meta = self._next_meta(machine, state)
         news = place_of(fresh[0]) if fresh else None
-        late = []  # dropped before they were ever on disk
+        late: dict[Place, None] = {}  # dropped before they were ever on disk
         for record in dropped:
             place = place_of(record)
             if news is not None and place >= news:
-                late.append(place)
+                late[place] = None
             else:
                 self._chunks.drop(place)
+        if late:
+            fresh = [record for record in fresh if place_of(record) not in late]
         runs, rewritten = self._rewrite(machine)
+        rewritten += self._chunks.take_gone([run for run, _ in runs])
         chunks: list[Chunk] = []
 
         def rows() -> Iterator[Change]:
@@ -283,9 +291,7 @@ class Keeper:
         try:
             await self.backend.commit(rows())
         except OSError as problem:
-            raise StorageFailed(
-                f"cannot write {self._path}: {problem}; the member stops (nothing acknowledged is lost)"
-            ) from problem
+            raise StorageFailed(explain_failure("write", self._path, problem)) from problem
         self._world.probe.point("keeper.commit.after")
         self._world.probe.observe(
             "etcd_disk_backend_commit_duration_seconds", clock.monotonic() - started
@@ -295,8 +301,6 @@ class Keeper:
             self._chunks.replace(run, count)
         for chunk in chunks:
             self._chunks.add(place_of(chunk[0]), len(chunk))
-        for place in late:
-            self._chunks.drop(place)
         store.settle(fresh)
         self._let_go(node)
         self._tell()
@@ -368,6 +372,7 @@ class Keeper:
             self._world.probe.log(
                 "info", "compacted Raft logs", compact_index=meta.base_index, applied_index=meta.index
             )
+            self._world.probe.point("keeper.release.announced")
             self._storage.release(meta.base_index)
 
     # ---- the beginning

@@ -31,7 +31,7 @@ from tercet.core.wire.peer import Refusal
 from tercet.core.wire.proto import internal_pb2 as internal
 
 from .adopt import adopt_etcd_directory
-from .bootstrap import Start, plan_start
+from .bootstrap import Start, keep_token, plan_start
 from .channel import Identity
 from .compactor import Compactor
 from .config import MemberConfig
@@ -195,6 +195,8 @@ class _Member:
             term=hard_state.current_term,
             fresh=recovered.fresh,
         )
+        if recovered.fresh:
+            keep_token(world, config)
         if config.trace_file:
             tracer = Tracer(world, config.trace_file, Header(program="tercet", members=start.names))
             resources.callback(tracer.close)

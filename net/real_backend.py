@@ -27,6 +27,7 @@ __all__ = ["RealBackend"]
 
 _MAP_BYTES = 1 << 40
 _MAP_BYTES_LEAST = 1 << 31
+_ROOM_BYTES_LEAST = 1 << 20
 _NAME_END = b"\0"
 _AFTER_NAME_END = b"\1"
 
@@ -46,8 +47,17 @@ def _translated(path: str) -> Iterator[None]:
             f"from the cluster, clear its data directory and add it again"
         ) from problem
     except lmdb.Error as problem:
-        full = os.strerror(errno.ENOSPC) in str(problem)
+        full = os.strerror(errno.ENOSPC) in str(problem) or _is_full(path)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(problem), path) from problem
+
+
+def _is_full(path: str) -> bool:
+    """LMDB calls a short write, which is how a full disk shows first, an input/output error."""
+    try:
+        disk = os.statvfs(os.path.dirname(path) or ".")
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _ROOM_BYTES_LEAST
 
 
 class _Environment:

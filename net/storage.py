@@ -34,7 +34,7 @@ from tercet.core.wal import (
 
 from .world import DiskFile, DiskLock, World
 
-__all__ = ["DirectoryLocked", "Recovered", "Storage", "StorageFailed"]
+__all__ = ["DirectoryLocked", "Recovered", "Storage", "StorageFailed", "explain_failure"]
 
 #: Small records bring zeros along up to a multiple of this, so that the syncs of the next ones need not
 #: make the file system convert preallocated blocks (5 KB records: 150 against 200 µs a sync on ext4).
@@ -115,13 +115,13 @@ class Storage:
         except BlockingIOError:
             raise DirectoryLocked(f"the data directory {data_dir} is in use by another process") from None
         except OSError as problem:
-            raise StorageFailed(_explain("open", data_dir, problem)) from problem
+            raise StorageFailed(explain_failure("open", data_dir, problem)) from problem
         storage = cls(world, folder, lock, identity, segment_bytes)
         try:
             return storage, await storage._recover()
         except OSError as problem:
             storage.close()
-            raise StorageFailed(_explain("recover", folder, problem)) from problem
+            raise StorageFailed(explain_failure("recover", folder, problem)) from problem
         except BaseException:
             storage.close()
             raise
@@ -175,6 +175,7 @@ class Storage:
         self._begin()
         try:
             await self._rotate(HEADER_BYTES)
+            self._world.probe.point("wal.restart.rotated")
             file = self._file
             assert file is not None
             data, position = encode_record(self._position, hard_state, (), (index, term))
@@ -184,6 +185,7 @@ class Storage:
         except BaseException:
             self._failure = "a restart of the log was interrupted"
             raise
+        self._world.probe.point("wal.restart.written")
         self._position = position
         self._zeroed_to = max(self._zeroed_to, position.offset)
         self._hard_state = hard_state
@@ -203,6 +205,7 @@ class Storage:
             while len(self._segments) > 1 and self._segments[0][1] <= index:
                 path, _ = self._segments.pop(0)
                 disk.remove(path)
+                self._world.probe.point("wal.release.removed")
                 disk.sync_dir(self._folder)  # each before the next: no gap whatever happens
                 self._world.probe.log("info", "released a WAL segment", path=path)
         except OSError as problem:
@@ -243,7 +246,7 @@ class Storage:
         probe.point("wal.append.after")
 
     def _fail(self, problem: OSError) -> StorageFailed:
-        self._failure = _explain("append", self._folder, problem)
+        self._failure = explain_failure("append", self._folder, problem)
         return StorageFailed(self._failure)
 
     def _encode(
@@ -301,7 +304,9 @@ class Storage:
         """Give a synced segment its name and write there from now on."""
         disk, path = self._world.disk, self._path(header)
         try:
+            self._world.probe.point("wal.rotate.written")
             disk.rename(path + ".tmp", path)
+            self._world.probe.point("wal.rotate.renamed")
             disk.sync_dir(self._folder)
         except BaseException:
             file.close()
@@ -335,6 +340,7 @@ class Storage:
             recovery.feed(name, self._read(name), last=name == names[-1])
         tail = recovery.tail
         assert tail is not None
+        self._world.probe.point("wal.recover.read")
         await self._resume(tail)
         entries = tuple(recovery.entries)
         if recovery.base is not None:
@@ -388,7 +394,7 @@ def _make_folder(world: World, folder: str) -> None:
         disk.sync_dir(posixpath.dirname(made) or ".")
 
 
-def _explain(action: str, path: str, problem: OSError) -> str:
+def explain_failure(action: str, path: str, problem: OSError) -> str:
     """What failed and what the operator can do."""
     if problem.errno == errno.ENOSPC:
         return (

@@ -12,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 
+from .tls_checks import CertificateRefused
 from .world import Connection
 
 __all__ = ["TlsConnection", "client_common_name"]
@@ -23,6 +25,7 @@ __all__ = ["TlsConnection", "client_common_name"]
 RECEIVE_BYTES: Final = 256 * 1024
 ANSWERS_BYTES_MAX: Final = 1 << 20  # of unread answers to what the protocol itself asks (new keys)
 PIECE_BYTES: Final = 64 * 1024  # encrypted at once, and then offered to the kernel
+BAD_CERTIFICATE_ALERT: Final = bytes.fromhex("15 0303 0002 02 2a")  # a record: alert, fatal, number 42
 
 
 class TlsConnection:
@@ -86,8 +89,13 @@ class TlsConnection:
         own = self._tls.getpeercert(binary_form=True)
         return found or ([own] if own else [])
 
-    async def handshake(self) -> None:
-        """Agree on keys, and verify certificates. Raises ``OSError``; the caller closes."""
+    async def handshake(self, accept: Callable[[TlsConnection], None] | None = None) -> None:
+        """Agree on keys, and verify certificates. Raises ``OSError``; the caller closes.
+
+        Args:
+            accept: what a client asks of the server beyond a valid certificate: raises
+                ``CertificateRefused``, and the server is told.
+        """
         while True:
             try:
                 self._tls.do_handshake()
@@ -99,11 +107,27 @@ class TlsConnection:
                 with contextlib.suppress(OSError):
                     await self._push()  # the alert that tells the other end why
                 raise
-        await self._push()
-        self._established = True
         subject = self.certificate().get("subject", ())
         names = [value for part in subject for key, value in part if key == "commonName"]
         self.client_common_name = names[-1] if names else ""
+        if accept is not None:
+            try:
+                accept(self)
+            except CertificateRefused:
+                await self._tell_refusal()
+                raise
+        await self._push()
+        self._established = True
+
+    async def _tell_refusal(self) -> None:
+        """Say why, in the place of our last flight.
+
+        TLS 1.3 alone lets a client judge before that, and a server read an alert without encryption there
+        (OpenSSL does); with 1.2 the server will see the connection end.
+        """
+        if self.version == "TLSv1.3":
+            with contextlib.suppress(OSError):
+                await self._transport.send_all(BAD_CERTIFICATE_ALERT)
 
     # Sending.
 

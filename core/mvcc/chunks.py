@@ -5,8 +5,10 @@ of their revisions, many to a row. The row in ``index`` has what memory wants af
 values; the one in ``key`` has the wire forms, and a table to find one without looking at the others. Both
 carry the place of the chunk's first record as their key: ``mod_revision`` and ``sub``, so they sort by age.
 
-``ChunkMap`` knows which chunks there are and how many records of each are still wanted. A chunk of which less
-than half is wanted is written anew, together with its neighbour when both are small, or removed.
+``ChunkMap`` knows which chunks there are and which records of each are not wanted any more. A chunk of which
+less than half is wanted is written anew, together with its neighbour when both are small, or removed. Until
+then a row in ``gone`` says which of its records a compaction has dropped: without it a key would live again
+at the next start when the chunk that held its deletion is removed before the one that holds its last put.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from ..errors import Corruption
 from .record import Record
 
 __all__ = [
-    "CHUNK_BYTES", "DATA_BUCKET", "INDEX_BUCKET", "Chunk", "ChunkMap", "Place", "Rows", "chunk_key",
-    "cut_chunks", "data_in", "decode_index", "encode_data", "encode_index", "missing_value", "place_of",
-    "place_of_key", "stored_records",
+    "CHUNK_BYTES", "DATA_BUCKET", "GONE_BUCKET", "INDEX_BUCKET", "Chunk", "ChunkMap", "Place", "Rows",
+    "chunk_key", "cut_chunks", "data_in", "decode_gone", "decode_index", "encode_data", "encode_gone",
+    "encode_index", "missing_value", "place_of", "place_of_key", "stored_records",
 ]
 
 DATA_BUCKET = "key"
 INDEX_BUCKET = "index"
+GONE_BUCKET = "gone"
 
 #: A chunk is closed once it has so many bytes of wire forms; a larger record has one of its own.
 CHUNK_BYTES = 32 << 10
@@ -128,6 +131,22 @@ def decode_index(row: bytes) -> Chunk:
         raise Corruption(f"a row of the backend's index cannot be decoded: {problem}") from problem
 
 
+def encode_gone(places: Iterable[Place]) -> bytes:
+    """The row in ``gone``: where the records stand that are not wanted any more."""
+    return b"".join(map(chunk_key, places))
+
+
+def decode_gone(row: bytes) -> frozenset[Place]:
+    """The places in a row of ``gone``.
+
+    Raises:
+        Corruption: it is no such row.
+    """
+    if len(row) % _KEY.size:
+        raise Corruption(f"a row of the backend's dropped records has {len(row)} bytes")
+    return frozenset(revision << _SUB_BITS | sub for revision, sub in _KEY.iter_unpack(row))
+
+
 def data_in(row: bytes | memoryview, mod_revision: int, sub: int) -> bytes | None:
     """The wire form of one record of a row in ``key``; None when it is not there."""
     (count,) = _COUNT.unpack_from(row)
@@ -151,24 +170,31 @@ def data_in(row: bytes | memoryview, mod_revision: int, sub: int) -> bytes | Non
 
 
 def stored_records(rows: Rows) -> Iterator[tuple[Record, bytes]]:
-    """Every record on disk and its wire form, by age; some that a compaction has dropped may be among them.
+    """Every record on disk and its wire form, by age, but for those that a compaction has dropped."""
+    for key, row in rows.scan(DATA_BUCKET):
+        gone = decode_gone(rows.get(GONE_BUCKET, key) or b"")
+        for record, data in _records_of(key, row, rows.get(INDEX_BUCKET, key)):
+            if place_of(record) not in gone:
+                yield record, data
+
+
+def _records_of(key: bytes, row: bytes, index: bytes | None) -> Iterator[tuple[Record, bytes]]:
+    """The records of one chunk with their wire forms.
 
     Raises:
         Corruption: index and values do not agree.
     """
-    for key, row in rows.scan(DATA_BUCKET):
-        index = rows.get(INDEX_BUCKET, key)
-        chunk = decode_index(index) if index is not None else []
-        (count,) = _COUNT.unpack_from(row)
-        base = begin = _COUNT.size + count * _ROW.size
-        if count != len(chunk) or base > len(row):
-            raise missing_value(*_KEY.unpack(key))
-        table = _ROW.iter_unpack(row[_COUNT.size : base])
-        for record, (revision, sub, end) in zip(chunk, table, strict=True):
-            if record.mod_revision != revision or record.sub != sub:
-                raise missing_value(revision, sub)
-            yield record, row[begin : base + end]
-            begin = base + end
+    chunk = decode_index(index) if index is not None else []
+    (count,) = _COUNT.unpack_from(row)
+    base = begin = _COUNT.size + count * _ROW.size
+    if count != len(chunk) or base > len(row):
+        raise missing_value(*_KEY.unpack(key))
+    table = _ROW.iter_unpack(row[_COUNT.size : base])
+    for record, (revision, sub, end) in zip(chunk, table, strict=True):
+        if record.mod_revision != revision or record.sub != sub:
+            raise missing_value(revision, sub)
+        yield record, row[begin : base + end]
+        begin = base + end
 
 
 def missing_value(mod_revision: int, sub: int) -> Corruption:
@@ -181,8 +207,9 @@ class ChunkMap:
 
     def __init__(self) -> None:
         self._firsts: list[Place] = []  # sorted
-        self._wanted: dict[Place, int] = {}
         self._counts: dict[Place, int] = {}
+        self._gone: dict[Place, list[Place]] = {}  # by chunk: its records that are not wanted any more
+        self._unsaved: dict[Place, None] = {}  # chunks of which the disk does not know all that is gone
         self._stale: dict[Place, None] = {}  # in the order of becoming so
 
     def __len__(self) -> int:
@@ -190,18 +217,22 @@ class ChunkMap:
 
     @property
     def has_stale(self) -> bool:
-        """``take_stale`` would give something."""
-        return bool(self._stale)
+        """``take_stale`` or ``take_gone`` would give something."""
+        return bool(self._stale or self._unsaved)
 
     def wanted(self, first: Place) -> int:
         """How many records of a chunk are wanted."""
-        return self._wanted[first]
+        return self._counts[first] - len(self._gone.get(first, ()))
 
-    def add(self, first: Place, count: int, wanted: int | None = None) -> None:
-        """A chunk of ``count`` records lies on disk, behind all others; ``wanted`` None: all of them are."""
+    def add(self, first: Place, count: int, gone: Iterable[Place] = ()) -> None:
+        """A chunk of ``count`` records lies on disk, behind all others; as ``gone`` the disk knows some."""
         assert not self._firsts or self._firsts[-1] < first
         self._firsts.append(first)
-        self._note(first, count, count if wanted is None else wanted)
+        self._counts[first] = count
+        found = list(gone)
+        if found:
+            self._gone[first] = found
+            self._look_at(first)
 
     def chunk_of(self, place: Place) -> Place | None:
         """The chunk that would hold a record; None: it would stand before all chunks."""
@@ -212,7 +243,22 @@ class ChunkMap:
         """A record on disk is not wanted any more."""
         first = self.chunk_of(place)
         if first is not None:
-            self._note(first, self._counts[first], self._wanted[first] - 1)
+            self._gone.setdefault(first, []).append(place)
+            self._unsaved[first] = None
+            self._look_at(first)
+
+    def take_gone(self, runs: Iterable[Iterable[Place]]) -> list[tuple[str, bytes, bytes | None]]:
+        """The rows of ``gone`` that change with this commit, in which ``runs`` are replaced or removed."""
+        rows: list[tuple[str, bytes, bytes | None]] = []
+        for run in runs:
+            for first in run:
+                self._unsaved.pop(first, None)
+                if first in self._gone:
+                    rows.append((GONE_BUCKET, chunk_key(first), None))
+        unsaved, self._unsaved = self._unsaved, {}
+        for first in unsaved:
+            rows.append((GONE_BUCKET, chunk_key(first), encode_gone(self._gone[first])))
+        return rows
 
     def take_stale(self, limit: int) -> list[list[Place]]:
         """Chunks to be removed, and about ``limit`` to be written anew, in runs that become one each."""
@@ -225,7 +271,7 @@ class ChunkMap:
             for member in run:
                 self._stale.pop(member, None)
             runs.append(run)
-            if self._wanted[first]:
+            if self.wanted(first):
                 limit -= len(run)
         return runs
 
@@ -233,23 +279,25 @@ class ChunkMap:
         """The chunks of a run have become one of ``count`` records at the run's first place, or none."""
         for first in run[1:] if count else run:
             del self._firsts[bisect_right(self._firsts, first) - 1]
-            del self._wanted[first], self._counts[first]
+            del self._counts[first]
+            self._gone.pop(first, None)
             self._stale.pop(first, None)
         if count:
-            self._note(run[0], count, count)
+            self._counts[run[0]] = count
+            self._gone.pop(run[0], None)
 
     def _run_from(self, first: Place, taken: Mapping[Place, None]) -> list[Place]:
-        run, total = [first], self._wanted[first]
+        run, total = [first], self.wanted(first)
         index = bisect_right(self._firsts, first)
         while total and index < len(self._firsts):
-            total += self._wanted[self._firsts[index]]
+            total += self.wanted(self._firsts[index])
             if total > CHUNK_RECORDS // 16 or self._firsts[index] in taken:
                 break
             run.append(self._firsts[index])
             index += 1
         return run
 
-    def _note(self, first: Place, count: int, wanted: int) -> None:
-        self._counts[first], self._wanted[first] = count, wanted
-        if wanted * 2 < count or not wanted:
+    def _look_at(self, first: Place) -> None:
+        wanted = self.wanted(first)
+        if wanted * 2 < self._counts[first] or not wanted:
             self._stale[first] = None

@@ -98,6 +98,12 @@ def _send_append(
         empty: send an append even when it carries nothing, to ask where the peer is.
     """
     config = state.config
+    configuration = state.configuration
+    if len(configuration.voters) == 1 and not configuration.outgoing:
+        # Elected by itself alone, so nobody waited for its vote to be durable. Until its first entry is, a
+        # crash could let it lead this term again, with other entries at the same places.
+        if log.term_at(state.persisted_index) != state.current_term:
+            return peer
     while True:
         next_index = peer.next_index
         pipelined = peer.state == _REPLICATE

@@ -21,7 +21,9 @@ GLOBAL: Final = (
     Flag("command-timeout", "duration", 5.0, "timeout for short running command (excluding dial timeout)"),
     bool_flag("debug", "enable client-side debug logging"),
     Flag("dial-timeout", "duration", 2.0, "dial timeout for client connections"),
-    text_flag("discovery-srv", "domain name to query for SRV records describing cluster endpoints", short="d"),
+    text_flag(
+        "discovery-srv", "domain name to query for SRV records describing cluster endpoints", short="d"
+    ),
     text_flag("discovery-srv-name", "service name to query when using DNS discovery"),
     Flag("endpoints", "strings", ("127.0.0.1:2379",), "gRPC endpoints"),
     bool_flag("hex", "print byte strings as hex encoded strings"),
@@ -51,7 +53,9 @@ _KEY_VALUE: Final = (
         flags=(
             text_flag("consistency", "Linearizable(l) or Serializable(s)", "l"),
             bool_flag("count-only", "Get only the count", hidden=True),
-            bool_flag("from-key", "Get keys that are greater than or equal to the given key using byte compare"),
+            bool_flag(
+                "from-key", "Get keys that are greater than or equal to the given key using byte compare"
+            ),
             bool_flag("keys-only", "Get only the keys"),
             Flag("limit", "int", 0, "Maximum number of results"),
             text_flag("order", "Order of results; ASCEND or DESCEND (ASCEND by default)"),

@@ -21,7 +21,7 @@ from tercet.core.wire.http2_frames import PREFACE, Http2Limits
 from tercet.core.wire.http2_head import Route
 from tercet.core.wire.http2_streams import Stream, UnaryRequest
 
-from ..config import MemberConfig
+from ..config import UNBOUNDED_STREAMS, MemberConfig
 from ..metrics import Metrics
 from ..world import Connection, Listener, World
 from .call import Methods
@@ -40,7 +40,6 @@ _KEEPALIVE_SECONDS_MIN = 1.0  # gRPC raises lower intervals to this
 _GRPC_PING_MIN_SECONDS = 300.0  # gRPC's default
 #: What etcd allows a gRPC message beyond --max-request-bytes.
 _GRPC_OVERHEAD_BYTES = 512 * 1024
-_UNBOUNDED_STREAMS = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,7 @@ def front_limits(config: MemberConfig) -> FrontLimits:
         http2=structs.replace(
             usual.http2,
             max_message_bytes=config.max_request_bytes + _GRPC_OVERHEAD_BYTES,
-            max_streams=streams if 0 < streams < _UNBOUNDED_STREAMS else usual.http2.max_streams,
+            max_streams=streams if 0 < streams < UNBOUNDED_STREAMS else usual.http2.max_streams,
             ping_min_seconds=(
                 config.grpc_keepalive_min_time
                 if config.grpc_keepalive_min_time > 0

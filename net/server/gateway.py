@@ -9,6 +9,7 @@ for long (a lock) has a streaming handler; its one message is the answer, and it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Final
 
@@ -252,9 +253,16 @@ def _decode(message_class: type[Message], data: bytes) -> Message:
 
 
 class Gateway:
-    """The gateway of one member."""
+    """The gateway of one member.
 
-    def __init__(self, methods: Methods) -> None:
+    Args:
+        methods: the services behind it.
+        max_calls: how many calls may be under way at once, those of all clients together; the next waits.
+            As in etcd, whose gateway is one client of its server. None: no bound.
+    """
+
+    def __init__(self, methods: Methods, *, max_calls: int | None = None) -> None:
+        self._slots = trio.Semaphore(max_calls) if max_calls is not None else None
         self._unary: dict[str, tuple[Method, UnaryHandler | None]] = {}
         self._long: dict[str, StreamHandler] = {}  # unary methods whose handlers run as tasks
         self._stream: dict[str, tuple[Method, StreamHandler | None]] = {}
@@ -284,11 +292,15 @@ class Gateway:
         return path in self._stream
 
     def may_wait(self, path: str) -> bool:
-        """The method may take long to answer: its call should be cancelled when its client goes."""
-        return path in self._long
+        """The call may take long to answer, or to begin: it should be cancelled when its client goes."""
+        return path in self._long or (self._slots is not None and self._slots.value == 0)
 
     async def call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> bytes:
         """Answer a unary method with JSON; raises ``GatewayFailure``."""
+        async with self._slots or nullcontext():
+            return await self._call(path, body, metadata)
+
+    async def _call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> bytes:
         method, handler = self._unary[path]
         request = _first(method, body)
         if path in self._long:
@@ -328,7 +340,8 @@ class Gateway:
             messages = messages[:1] or [b""]
         if handler is None:
             raise _not_implemented(method)
-        await _Stream(method, messages, metadata, remote, write).run(handler)
+        async with self._slots or nullcontext():
+            await _Stream(method, messages, metadata, remote, write).run(handler)
 
 
 def _text(body: bytes) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote
 import h11
 import trio
 
-from ..config import MemberConfig
+from ..config import UNBOUNDED_STREAMS, MemberConfig
 from ..metrics import CONTENT_TYPE, Metrics
 from ..world import Connection, World
 from .admission import allowed_host, cors_headers, host_name, host_refusal
@@ -113,7 +113,9 @@ class _Pages:
         self.config = config
         self._health = HealthChecks(node)
         self._metrics: Metrics | None = None
-        self.gateway = Gateway(methods) if methods is not None else None
+        streams = config.max_concurrent_streams
+        bound = streams if 0 < streams < UNBOUNDED_STREAMS else None
+        self.gateway = Gateway(methods, max_calls=bound) if methods is not None else None
 
     async def answer(self, world: World, request: _Request) -> _Answer:
         """The response to anything but a gateway call."""

@@ -7,7 +7,7 @@ are instant unless ``disk hold`` says otherwise; messages move only when told.
                                              any other setting of ``Config``, yes or no, or a number;
                                              bootstrap: the voters are the log's first entry, applied
     join NODE ...                            new nodes that are members of nothing yet
-    holds NODE TERM ...                      it starts anew with a log of empty entries of these terms
+    holds NODE TERM ... [in=TERM]            it starts anew with empty entries of these terms, in that term
     tick NODE [TIMES] | campaign NODE        the second ticks until the timeout has passed
     propose NODE DATA ... | read NODE CONTEXT
     change NODE [auto|implicit|explicit] +4 ~5 -1       add a voter, add a learner, remove; or: leave
@@ -33,6 +33,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from tercet.core.errors import Corruption
 from tercet.core.raft import (
     Applied,
     Change,
@@ -155,8 +156,10 @@ class Transcript:
 
     def _holds(self, words: list[str]) -> None:
         peer = self.peers[int(words[0])]
-        peer.entries = [Entry(int(term), index) for index, term in enumerate(words[1:], 1)]
-        peer.hard_state = HardState(current_term=peer.entries[-1].term)
+        terms = [int(word) for word in words[1:] if "=" not in word]
+        peer.entries = [Entry(term, index) for index, term in enumerate(terms, 1)]
+        now = words[-1].removeprefix("in=") if "=" in words[-1] else terms[-1]
+        peer.hard_state = HardState(current_term=int(now))
         peer.state = restart(peer.config, peer.hard_state, tuple(peer.entries))
 
     def _change(self, words: list[str]) -> None:
@@ -331,7 +334,12 @@ class Transcript:
         assert peer.state is not None
         if isinstance(event, Receive):
             self.lines.append(f"{event.message.sender}->{node_id} {_message(event.message)[5:]}")
-        peer.state, effects = step(peer.state, event)
+        try:
+            peer.state, effects = step(peer.state, event)
+        except Corruption as proof:
+            self.lines.append(f"   {node_id}: stops: {proof}")
+            peer.state = None
+            return
         self._print(node_id, effects)
         self.bag += effects.send
         if peer.held is not None:

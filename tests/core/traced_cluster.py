@@ -97,14 +97,14 @@ class TracedCluster:
                 if node in self.states and self.states[node].config is what[1]:
                     self._at(100, node, what)
                     self.feed(node, Tick())
-            elif isinstance(what, Persisted) or node not in self.cut:
+            elif not isinstance(what, Receive) or node not in self.cut:
                 self.feed(node, what)  # type: ignore[arg-type]
         self.now = end
 
-    def feed(self, node: int, event: Event) -> None:
-        """One step of a node."""
+    def feed(self, node: int, event: Event) -> Effects:
+        """One step of a node; none when it is down."""
         if node not in self.states:
-            return
+            return NO_EFFECTS
         self.states[node], effects = self._step(self.states[node], event)
         self.data += self._encoder.record(self.now, event, effects, self.states[node])
         self._write(node, effects)
@@ -112,6 +112,7 @@ class TracedCluster:
             self._send(message, 0)
         for message in effects.send_after_persist:
             self._send(message, 2)
+        return effects
 
     def _write(self, node: int, effects: Effects) -> None:
         hard_state, entries = self.disks[node]

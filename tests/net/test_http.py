@@ -181,11 +181,12 @@ class Client:
 
 @asynccontextmanager
 async def serving(
-    node: Node, methods: Methods | None, version: str = "3.4.35"
+    node: Node, methods: Methods | None, version: str = "3.4.35", streams: int = 0
 ) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
     """Serve; gives a function that connects."""
     world = real_world("n1", log_level="error", environment={})
-    handler = make_http1_handler(node, MemberConfig(reported_version=version), methods)
+    config = MemberConfig(reported_version=version, max_concurrent_streams=streams)
+    handler = make_http1_handler(node, config, methods)
     listener = await world.net.listen("127.0.0.1", 0)
     opened: list[Connection] = []
 
@@ -367,6 +368,21 @@ async def test_a_call_that_waits_ends_with_its_client() -> None:
         assert not methods.lock_ended.is_set()
         client.connection.close()
         await methods.lock_ended.wait()
+
+
+async def test_calls_beyond_the_bound_on_streams_wait_and_are_dropped_with_their_clients() -> None:
+    methods = Methods()
+    async with serving(Node(), methods, streams=1) as connect:
+        watcher, leaver, stayer = [await connect() for _ in range(3)]
+        await watcher.send("POST", "/v3/watch", b'{"create_request":{"key":"YQ==","watch_id":"4"}}')
+        await watcher.until(b"created")
+        await leaver.send("POST", "/v3/kv/range", b'{"key":"YQ=="}')
+        leaver.connection.close_sending()
+        assert await leaver.connection.receive(100) == b""
+        await stayer.send("POST", "/v3/kv/range", b'{"key":"Yg=="}')
+        watcher.connection.close()
+        assert (await stayer.answer())[0] == 200
+        assert [key for key, _ in methods.seen] == [b"b"]
 
 
 async def test_http_1_0_gets_a_whole_answer_and_the_end() -> None:

@@ -14,6 +14,7 @@ import trio
 
 from tercet.core.errors import Corruption, OutcomeUnknown
 from tercet.core.trace import read_trace, verify
+from tercet.net.bootstrap import BootstrapRefused
 from tercet.net.client import Client, RequestTimedOut
 from tercet.net.config import MemberConfig
 from tercet.net.member import Running, run_member
@@ -279,10 +280,16 @@ async def test_a_restart_goes_by_its_own_log_and_not_by_the_flags_about_the_begi
 ) -> None:
     await start_and_stop(config(tmp_path))
     others = {"two": ("http://127.0.0.1:1",)}
-    again = await start_and_stop(
-        config(tmp_path, initial_cluster_token="another", initial_cluster=others)
-    )
+    again = await start_and_stop(config(tmp_path, initial_cluster=others))
     assert any("recovered the log" in line and '"fresh":false' in line for line in again)
+    joins = config(tmp_path, initial_cluster_state="existing", initial_cluster_token="another")
+    assert any('"fresh":false' in line for line in await start_and_stop(joins))
+
+
+async def test_data_of_a_cluster_with_another_token_begins_no_new_cluster(tmp_path: Path) -> None:
+    await start_and_stop(config(tmp_path))
+    error = await refusal(config(tmp_path, initial_cluster_token="another"))
+    assert isinstance(error, BootstrapRefused) and 'its token is "etcd-cluster"' in str(error)
 
 
 async def test_a_member_that_is_not_in_the_initial_cluster_is_refused(tmp_path: Path) -> None:

@@ -209,6 +209,14 @@ async def test_a_demanded_common_name_or_host_name_is_checked(
         assert await found.ask(shown(authority, carol)) == b"carol heard hello"
 
 
+async def test_a_server_is_told_that_its_name_is_not_the_demanded_one(
+    authority: Authority, server: TlsSettings
+) -> None:
+    async with port(server) as found:
+        stranger = replace(shown(authority, authority.sign("bob")), allowed_cn="not the server")
+        assert await found.refuses(stranger) == "remote error: tls: bad certificate"
+
+
 async def test_a_revoked_certificate_is_refused_from_the_next_connection_on(
     authority: Authority, server: TlsSettings
 ) -> None:

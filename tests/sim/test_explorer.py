@@ -120,6 +120,19 @@ def test_a_torn_write_between_the_commit_hint_and_its_entries_is_survived() -> N
     assert replay(Schedule(settings, acts)).rule == ""
 
 
+def test_a_voter_alone_sends_nothing_before_its_own_term_is_durable() -> None:
+    """Seed 202300: it led a term, crashed before that was durable, and a learner was ahead for ever."""
+    leave, demote = 0, pack_changes((Change(ChangeKind.ADD_LEARNER, 1),))
+    acts = (
+        Deviation(Act.CRASH_WRITE, 510409, 1, 2000, 3), Deviation(Act.CHANGE, 2016833, 2, demote, 2),
+        Deviation(Act.CRASH, 2200125, 2, 20000, 3), Deviation(Act.HURRY, 4545161, 1, 20, 5),
+        Deviation(Act.CHANGE, 5054201, 1, leave), Deviation(Act.CRASH_WRITE, 5058201, 2, 800000, 5),
+        Deviation(Act.CRASH_WRITE, 7828000, 2, 800000, 0),
+    )
+    settings = Settings(seed=202300, check_quorum=False, latency_us=4000, voters=2)
+    assert replay(Schedule(settings, acts)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))

@@ -63,7 +63,10 @@ def search_scope(
         moves = moves_of(run, finding)
         replayed = replay_moves(scope, moves, again)
         if trace is not None:
-            Path(trace).write_bytes(replayed.trace)
+            try:
+                Path(trace).write_bytes(replayed.trace)
+            except OSError as error:
+                raise click.FileError(trace, str(error)) from error
         _check(finding, replayed)
     if as_json:
         click.echo(msgspec.json.encode(_as_dict(finding, moves)).decode())
