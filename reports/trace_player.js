@@ -14,7 +14,7 @@
 
   // -- the state at a step ----------------------------------------------------------------------
 
-  const blank = () => nodes.map(() => ({ up: false, role: 0, term: 0, vote: -1, leader: -1, commit: 0, applied: 0, base: 0, seat: 0, joint: 0, clock: [0, 0], log: [] }));
+  const blank = () => nodes.map(() => ({ up: false, born: false, role: 0, term: 0, vote: -1, leader: -1, commit: 0, applied: 0, base: 0, seat: 0, joint: 0, clock: [0, 0], log: [] }));
   const copy = (state) => state.map((node) => ({ ...node, log: node.log.slice() }));
 
   function change(state, step) {
@@ -24,6 +24,7 @@
     const { cut, add, ...facts } = step.change;
     if (facts.base !== undefined && cut === undefined) node.log.splice(0, facts.base - node.base);
     Object.assign(node, facts);
+    node.born ||= node.up;
     if (cut !== undefined) node.log.length = Math.max(0, Math.min(cut - node.base, node.log.length));
     if (add) for (const entry of add) node.log.push(entry);
   }
@@ -100,27 +101,34 @@
     const term = element(group, "text", { class: "term", y: 23 });
     const role = element(group, "text", { class: "role" });
     const more = element(group, "text", { class: "more" });
+    const badge = element(group, "g", { class: "badge" });
+    element(badge, "rect", {});
+    element(badge, "text", {});
     element(group, "title", {}, `member ${node[1]}`);
-    return { group, arc, shape, term, role, more };
+    return { group, arc, shape, term, role, more, badge, at: [0, 0] };
   });
-  /* An ellipse as wide as the stage allows; labels stand outside of it, where no message passes. */
+  /* An ellipse as wide as the stage allows; labels stand outside of it, where no message passes: above and
+     below for up to three members, else beside, since more of them leave less room for each. */
   function layout() {
-    const stage = $("stage"), count = nodes.length, height = count > 3 ? 640 : 560;
+    const stage = $("stage"), count = nodes.length, height = count > 3 ? 500 : 560;
     ring.setAttribute("class", count > 3 ? "many" : "");
+    stage.className = count > 3 ? "many" : "";
     const width = Math.max(760, Math.min(1700, (height * stage.clientWidth) / Math.max(1, stage.clientHeight)));
     ring.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const [wide, high] = [Math.min(width / 2 - (count > 3 ? 250 : 150), 520), height / 2 - 132];
+    const [wide, high] = [Math.min(width / 2 - (count > 3 ? 300 : 150), 520), height / 2 - (count > 3 ? 84 : 132)];
+    const lowest = count % 2 ? Math.cos(Math.PI / count) : 1; // an odd ring is not as deep as it is high
     drawn.forEach((parts, index) => {
       const angle = -Math.PI / 2 + (2 * Math.PI * index) / count;
       const [across, down] = count === 1 ? [0, 0] : [Math.cos(angle), Math.sin(angle)];
-      const lift = count === 3 ? high / 4 : 0, stretch = count === 3 ? 1.17 : 1;
+      const stretch = count === 3 ? 1.17 : 2 / (1 + lowest), lift = count === 1 ? 0 : (high * (1 - lowest)) / (count === 3 ? 2 : 1 + lowest);
       places[index] = [width / 2 + wide * across, height / 2 + lift + high * down * stretch];
       parts.group.setAttribute("transform", `translate(${places[index].join(" ")})`);
-      const side = count > 3 && Math.abs(across) > 0.8, above = down < -0.5;
-      [[parts.role, above ? -103 : 99, -2], [parts.more, above ? -84 : 118, 18]].forEach(([text, y, beside]) => {
-        text.setAttribute("x", side ? 86 * Math.sign(across) : 0);
-        text.setAttribute("y", side ? beside : y);
-        text.style.textAnchor = side ? (across > 0 ? "start" : "end") : "middle";
+      const side = count > 3, right = across > -0.01, above = down < -0.5;
+      [[parts.role, above ? -103 : 99, -4], [parts.more, above ? -84 : 118, 20]].forEach(([text, y, beside]) => {
+        text.setAttribute("x", side ? (right ? 86 : -86) : 0);
+        text.setAttribute("y", side ? beside - (above ? 34 : 0) : y); // above the messages that come from the side
+        parts.at = side ? (above ? [-1, -26] : [right ? 1 : -1, -46]) : [0, above ? -128 : 138];
+        text.style.textAnchor = side ? (right ? "start" : "end") : "middle";
       });
     });
     for (const [one, two, line] of pairs) {
@@ -134,16 +142,30 @@
     state.forEach((node, index) => {
       const parts = drawn[index];
       const active = current.node === index;
-      parts.group.setAttribute("class", `node ${node.up ? `role-${node.role}` : "down"}${active ? " active" : ""}`);
+      parts.group.setAttribute("class", `node ${node.up ? `role-${node.role} seat-${node.seat}` : "down"}${active ? " active" : ""}`);
       Object.assign(parts.group.dataset, { role: node.up ? ROLES[node.role] : "down", term: node.term, commit: node.commit, last: node.base + node.log.length, seat: SEATS[node.seat], joint: node.joint });
       parts.shape.setAttribute("d", shapeOf(node));
       parts.term.textContent = `term ${node.term}`;
-      parts.role.textContent = node.up ? (node.role === 3 ? "♛ leader" : node.seat ? ["", "learner", "no member"][node.seat] : ROLES[node.role]) : "✕ down";
-      parts.more.textContent = `${node.vote >= 0 ? `voted ${nameOf(node.vote)}` : "no vote"} · commit ${node.commit}${node.joint ? " · joint" : ""}`;
+      parts.role.textContent = node.up ? (node.role === 3 ? "♛ leader" : ROLES[node.role]) : node.born ? "✕ down" : "not started";
+      parts.more.textContent = node.born ? `${node.vote >= 0 ? `voted ${nameOf(node.vote)}` : "no vote"} · commit ${node.commit}` : "";
+      drawBadge(parts, node);
       const around = 2 * Math.PI * 67;
       const [elapsed, timeout] = node.clock;
       parts.arc.setAttribute("stroke-dasharray", `${timeout ? Math.min(1, elapsed / timeout) * around : 0} ${around}`);
     });
+  }
+
+  /* What the configuration makes of a member, where it is more than a plain voter. */
+  function drawBadge({ badge, at }, node) {
+    const word = !node.up ? "" : [node.joint ? "joint" : "", node.joint ? "learner, joint" : "learner", "no member"][node.seat];
+    const [rect, text] = badge.children;
+    badge.style.display = word ? "" : "none";
+    badge.setAttribute("class", `badge ${node.joint ? "joint" : SEATS[node.seat]}`);
+    text.textContent = word;
+    const size = nodes.length > 3 ? 18 : 14, wide = 1.4 * size + 0.6 * size * word.length;
+    const [side, y] = at, x = side ? (side > 0 ? 84 : -84 - wide) : -wide / 2;
+    Object.entries({ x, y: y - size, width: wide, height: 1.5 * size, rx: 0.75 * size }).forEach(([name, value]) => rect.setAttribute(name, value));
+    Object.entries({ x: x + wide / 2, y: y + size * 0.1, "font-size": size }).forEach(([name, value]) => text.setAttribute(name, value));
   }
 
   // -- messages under way -----------------------------------------------------------------------
@@ -209,13 +231,15 @@
       const turn = (Math.atan2(y - py, x - px) * 180) / Math.PI;
       if (lost) element(group, "path", { class: "path", "stroke-dasharray": "none", d: `M${x - 7} ${y - 7}L${x + 7} ${y + 7}M${x - 7} ${y + 7}L${x + 7} ${y - 7}`, style: "stroke-dasharray:none" });
       else element(group, "path", { class: "head", transform: `translate(${x} ${y}) rotate(${turn})`, d: "M10 0L-8 -8L-4 0L-8 8Z" });
-      if (labelled) element(group, "text", { x: x + nx * 20, y: y + ny * 20 + 5 }, lost ? `${shortText(flight)} lost` : shortText(flight));
+      const [tx, ty] = flight.arrived === index ? point(at - 0.17) : [x, y]; // keeps clear of its answer
+      if (labelled) element(group, "text", { x: tx + nx * 20, y: ty + ny * 20 + 5 }, lost ? `${shortText(flight)} lost` : shortText(flight));
       element(group, "title", {}, `${nameOf(flight.sender)} to ${nameOf(flight.to)}: ${flight.text}`);
     }
   }
 
   // -- the logs ---------------------------------------------------------------------------------
 
+  const changes = steps.some((step) => step.change && ("seat" in step.change || "joint" in step.change) && step.kind !== "start");
   function drawLogs(state, current) {
     const box = $("logs");
     box.replaceChildren();
@@ -230,10 +254,10 @@
       element(who, "b", {}, nodes[index][0]);
       element(who, "span", {}, last ? `${last} long, commit ${node.commit}` : "empty log");
       const hidden = Math.min(first, last);
-      if (first > 0) element(row, "span", { class: "rest" }, hidden > 1 ? `1 … ${hidden}` : hidden ? "1" : "");
+      if (first > 0) element(row, "span", { class: "rest" }, node.base > first ? "" : hidden > 1 ? `1 … ${hidden}` : hidden ? "1" : "");
       if (node.base > first) {
         const cells = node.base - first;
-        element(row, "div", { class: "cell snapshot", style: `width:${cells * 90 - 4}px`, title: `a snapshot stands for the entries up to ${node.base}` }, `snapshot up to ${node.base}`);
+        element(row, "div", { class: "cell snapshot", style: `width:${cells * 90 - 4}px`, title: `a snapshot stands for the entries up to ${node.base}` }, cells > 1 ? `snapshot up to ${node.base}` : `… ${node.base}`);
       }
       const added = current.node === index && current.change && current.change.add ? current.change.cut : Infinity;
       for (let at = Math.max(first, node.base); at < last; at++) {
@@ -251,7 +275,7 @@
         if (at < node.applied) element(cell, "span", { class: "mark" }, "✓");
       }
     });
-    element(box, "p", { class: "hint" }, "colour: term · filled: known to be committed · dashed: not yet · ✓ applied");
+    element(box, "p", { class: "hint" }, `colour: term · filled: known to be committed · dashed: not yet · ✓ applied${changes ? " · + voter ~ learner − removed" : ""}`);
   }
 
   // -- words ------------------------------------------------------------------------------------
@@ -265,6 +289,10 @@
     if (current.details) {
       const list = element(box, "ul");
       for (const line of current.details) element(list, "li", {}, line);
+    }
+    for (const [why, source] of current.refused || []) {
+      const callout = element(box, "p", { class: "why" }, why);
+      if (source) element(callout, "cite", {}, source);
     }
     if (current.mismatch) element(box, "div", { class: "mismatch" }, `The shipped core does not repeat this step: ${current.mismatch}`);
   }
@@ -281,6 +309,7 @@
       element(item, "span", { class: "n" }, step.node >= 0 ? nameOf(step.node) : "");
       const text = element(item, "span", { class: "e" }, step.title);
       if (step.details) element(text, "small", {}, step.details.join(" · "));
+      for (const [why, source] of step.refused || []) element(text, "small", { class: "why" }, source ? `${why} [${source}]` : why);
       if (at === cursor) requestAnimationFrame(() => { box.scrollTop = item.offsetTop - box.offsetTop - box.clientHeight / 3; });
     }
   }
@@ -294,7 +323,7 @@
     let at = 0;
     lanes = visible.map((index) => {
       for (; at <= index; at++) change(state, steps[at]);
-      return state.map((node) => [node.up ? node.role : 4, node.term]);
+      return state.map((node) => [node.up ? node.role : 4, node.born ? node.term : -1]);
     });
   }
   function drawOverview() {
@@ -317,7 +346,7 @@
         pen.fillStyle = lines[role]; pen.fillRect(x, y + LANE - 6, wide, 3);
         if (role === 3) pen.fillRect(x, y, wide, 3);
         pen.font = "600 11px sans-serif";
-        const label = role === 4 ? "down" : `${role === 3 ? "♛ " : ""}term ${term}`;
+        const label = term < 0 ? "" : role === 4 ? "down" : `${role === 3 ? "♛ " : ""}term ${term}`;
         if (wide > pen.measureText(label).width + 8) pen.fillText(label, x + 4, y + 12);
         start = end;
       }
@@ -400,7 +429,9 @@
     element(row, "dt", {}, name);
     element(row, "dd", {}, value);
   }
-  for (const [name, colour, dashed] of [["vote", "--vote"], ["append", "--append"], ["heartbeat", "--beat"], ["answer", "--soft", "dashed"], ["lost", "--bad", "dashed"]]) {
+  const kinds = new Set(flights.map((flight) => flight.kind));
+  for (const [name, colour, dashed] of [["vote", "--vote"], ["append", "--append"], ["heartbeat", "--beat"], ["snapshot", "--snapshot"], ["hand over", "--leader"], ["answer", "--soft", "dashed"], ["lost", "--bad", "dashed"]]) {
+    if ((name === "snapshot" && !kinds.has("snapshot")) || (name === "hand over" && !kinds.has("transfer"))) continue;
     const item = element($("legend"), "li");
     element(item, "i", { class: dashed || "", style: `border-color:var(${colour})` });
     item.append(name);

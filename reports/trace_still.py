@@ -1,8 +1,9 @@
 """A still picture of a trace: one lane per member, time from left to right, messages as arrows.
 
 The lane's colour and thickness are the member's role, a square is an entry written (coloured by its term,
-named by its index), a tick an index that the member learns to be committed. Columns are steps, not
-milliseconds: quiet time takes no room. The SVG follows the reader's light or dark setting by itself.
+named by its index), a tick an index that the member learns to be committed. Words above a lane tell when a
+member's place in the configuration changes there. Columns are steps, not milliseconds: quiet time takes no
+room. The SVG follows the reader's light or dark setting by itself.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ _STYLE = """
 .paper{fill:#faf8f4}.ink{fill:#1e2530}.soft{fill:#66707f}.grid{stroke:#e7e2d8}
 .follower{fill:#9db8d6}.pre{fill:#c9b6e2}.candidate{fill:#f0a85c}.leader{fill:#e5b820}.down{fill:#d5d3ce}
 .vote{stroke:#7a4fb5;fill:#7a4fb5}.append{stroke:#1f6fb2;fill:#1f6fb2}.beat{stroke:#a9b1bb;fill:#a9b1bb}
+.snapshot{stroke:#0d7f83;fill:#0d7f83}.transfer{stroke:#9a7400;fill:#9a7400}.seat{fill:#9c4d06}
 .read{stroke:#2b8a5a;fill:#2b8a5a}.propose{stroke:#b5562b;fill:#b5562b}.lost{stroke:#c22d3c;fill:#c22d3c}
 .bad{fill:#c22d3c}.good{fill:#2b8a5a}.client{fill:#b5562b}
 @media(prefers-color-scheme:dark){
 .paper{fill:#14181f}.ink{fill:#e8e6e1}.soft{fill:#98a2b0}.grid{stroke:#2a313c}
 .follower{fill:#3f6188}.pre{fill:#6d5296}.candidate{fill:#b36a22}.leader{fill:#c79c17}.down{fill:#3a414c}
 .vote{stroke:#bb93ee;fill:#bb93ee}.append{stroke:#6db3ee;fill:#6db3ee}.beat{stroke:#5d6673;fill:#5d6673}
+.snapshot{stroke:#5cc4c7;fill:#5cc4c7}.transfer{stroke:#f2cd5c;fill:#f2cd5c}.seat{fill:#f5a65b}
 .read{stroke:#63c795;fill:#63c795}.propose{stroke:#ec9468;fill:#ec9468}.lost{stroke:#ff7380;fill:#ff7380}
 .bad{fill:#ff7380}.good{fill:#63c795}.client{fill:#ec9468}}
 text{font-family:"Source Sans 3","Segoe UI","Helvetica Neue","DejaVu Sans",sans-serif;font-size:13px}
@@ -143,7 +146,7 @@ class _Still:
                 if column == 0:
                     role, term = fact
                 elif fact != (role, term):
-                    label = "down" if role == "down" else f"{_spoken(role)}, term {term}"
+                    label = _label(role, term)
                     self._band(start, x, y, role, label if label != named else "")
                     start, (role, term), named = x, fact, label
 
@@ -192,21 +195,32 @@ class _Still:
         self.parts.append(f'<circle class="ink" cx="{x}" cy="{y}" r="2.6">{title}</circle>')
         added, cut = step.change.get("add"), step.change.get("cut")
         if isinstance(added, list) and added and isinstance(cut, int) and step.kind != "start":
-            self._entries(x, y, cut, added)
+            self._entries(x, y, cut, added, told=step.kind in ("proposeconfchange", "applied"))
+        elif step.change.get("base") and isinstance(cut, int) and step.kind != "start":
+            self._box(x, y, f"snapshot to {cut}", "#0d7f83")
+        place = "" if step.kind == "start" else _place(step)
+        if place:
+            words = f'<text class="seat small role halo middle" x="{x}" y="{y - 33}">{place}</text>'
+            self.labels.append(words)
         commit = step.change.get("commit")
         if commit and step.kind != "start":
             self.labels.append(
                 f'<text class="good small role halo middle" x="{x}" y="{y + 20}">✓{commit}</text>'
             )
 
-    def _entries(self, x: float, y: float, cut: int, added: list[tuple[int, str]]) -> None:
+    def _entries(self, x: float, y: float, cut: int, added: list[tuple[int, str]], *, told: bool) -> None:
+        """A box with the indexes written, and with what they say where that is ``told`` first."""
         hue = _HUES[(added[-1][0] - 1) % len(_HUES)]
         first, last = cut + 1, cut + len(added)
         text = str(first) if first == last else f"{first}-{last}"
-        wide, colour = 12 + 7 * len(text), f"hsl({hue} 60% 45%)"
-        self.parts.append(
+        text += f": {added[0][1]}" if told and first == last else ""
+        self._box(x, y, text, f"hsl({hue} 60% 45%)")
+
+    def _box(self, x: float, y: float, text: str, colour: str) -> None:
+        wide = 12 + 7 * len(text)
+        self.labels.append(
             f'<rect fill="{colour}" x="{x - wide / 2}" y="{y - 27}" width="{wide}" height="16" rx="3"/>'
-            f'<text class="small middle" fill="#fff" x="{x}" y="{y - 15}">{text}</text>'
+            f'<text class="small middle" fill="#fff" x="{x}" y="{y - 15}">{escape(text)}</text>'
         )
 
 
@@ -228,8 +242,8 @@ def _columns(view: View, at: int) -> list[int]:
 
 
 def _history(view: View, node: int, columns: list[int]) -> list[tuple[str, int]]:
-    """Role (or down) and term of a node at every column."""
-    up, role, term = False, 0, 0
+    """Role (or down) and term of a node at every column; the term is -1 before its first life."""
+    up, role, term = False, 0, -1
     rows: list[tuple[str, int]] = []
     at = 0
     for index in columns:
@@ -248,6 +262,21 @@ def _history(view: View, node: int, columns: list[int]) -> list[tuple[str, int]]
 def _int(value: object) -> int:
     assert isinstance(value, int)
     return value
+
+
+def _label(role: str, term: int) -> str:
+    if role == "down":
+        return "down" if term >= 0 else "not started"
+    return f"{_spoken(role)}, term {term}"
+
+
+def _place(step: StepView) -> str:
+    """What has become of a member's place in the configuration, in a word; "" when nothing has."""
+    if "seat" in step.change:
+        return ("voter", "learner", "no member")[_int(step.change["seat"])]
+    if "joint" in step.change:
+        return "joint" if step.change["joint"] else "joint no more"
+    return ""
 
 
 def _spoken(role: str) -> str:

@@ -54,7 +54,9 @@ from tercet.core.raft import (
 )
 from tercet.core.wire.proto import rpc_pb2
 
-__all__ = ["Name", "consequences", "entry_label", "event_text", "message_text", "refusal_text", "role_name"]
+__all__ = [
+    "Name", "consequences", "entry_label", "event_text", "message_text", "refusal_text", "role_name",
+]
 
 #: Gives a node's name.
 Name = Callable[[int], str]
@@ -73,13 +75,13 @@ def role_name(role: int) -> str:
     return _ROLES[Role(role)]
 
 
-def entry_label(entry: Entry) -> str:
-    """What an entry asks for, in a few characters."""
+def entry_label(entry: Entry, name: Name = str) -> str:
+    """What an entry asks for, in a few characters; ``name`` names members in it."""
     if not entry.data:
         return "no-op"
     if entry.kind == EntryKind.CONF_CHANGE:
         try:
-            return change_label(decode_conf_change(entry.data))
+            return change_label(decode_conf_change(entry.data), name)
         except msgspec.MsgspecError:
             return "change?"
     return proposal_label(entry.data)
@@ -93,6 +95,19 @@ def change_label(change: ConfChange, name: Name = str) -> str:
     if not change.changes:
         return "leave joint"
     return " ".join(f"{_CHANGES[one.kind]}{_node(one.node_id, name)}" for one in change.changes)
+
+
+_WORDS = {
+    ChangeKind.ADD_VOTER: "add {} as a voter",
+    ChangeKind.REMOVE: "remove {}",
+    ChangeKind.ADD_LEARNER: "add {} as a learner",
+}
+
+
+def change_text(change: ConfChange, name: Name) -> str:
+    """A configuration change in words."""
+    wanted = [_WORDS[one.kind].format(_node(one.node_id, name)) for one in change.changes]
+    return " and ".join(wanted) or "leave the joint configuration"
 
 
 def _node(node: int, name: Name) -> str:
@@ -151,12 +166,15 @@ def _rule(rule: str) -> str:
     return known.sentence[0].lower() + known.sentence[1:].rstrip(".") if known else rule
 
 
-def refusal_text(refusal: Refusal, name: Name) -> str:
-    """A refusal as a sentence with its section of the paper; member ids in it become names."""
+def refusal_text(refusal: Refusal, name: Name) -> tuple[str, str]:
+    """A refusal as a sentence, and where the rule is written; the rule itself and "" when it is not known.
+
+    Member ids in it become names.
+    """
     known = RULES.get(refusal.rule)
     detail = re.sub(r"\b\d{9,}\b", lambda found: name(int(found.group())), refusal.detail)
     detail = f" ({detail})" if detail else ""
-    return f"{known.sentence}{detail} [Raft {known.source}]" if known else f"{refusal.rule}{detail}"
+    return (f"{known.sentence}{detail}", f"Raft {known.source}") if known else (refusal.rule + detail, "")
 
 
 def message_text(message: Message) -> str:
@@ -220,7 +238,7 @@ def event_text(event: Event, name: Name) -> str:
         case Applied(index=index):
             return f"applied up to {index}"
         case ProposeConfChange(change=change):
-            return f"a client asks to change the members: {change_label(change, name)}"
+            return f"a client asks: {change_text(change, name)}"
         case TransferLeader(target=target):
             return f"is asked to hand leadership to {name(target) if target else 'anybody'}"
         case SnapshotReady(meta=meta, release=release):
@@ -236,7 +254,7 @@ def event_text(event: Event, name: Name) -> str:
 def consequences(
     effects: Effects, name: Name, before: Mapping[str, int], after: Mapping[str, int]
 ) -> list[str]:
-    """What came of a step: sentences about role, vote, log, commit, reads and refusals.
+    """What came of a step: sentences about role, vote, log, commit and reads (``refusal_text`` has the rest).
 
     Args:
         effects: of the step.
@@ -274,7 +292,6 @@ def consequences(
         found.append(f"loads {_snapshot(effects.install)} in place of its log")
     if effects.configuration is not None:
         found.append(configuration_text(effects.configuration, name))
-    found += [refusal_text(refusal, name) for refusal in effects.refusals]
     return found
 
 

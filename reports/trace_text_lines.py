@@ -31,6 +31,7 @@ def lines_of(
         name = view.nodes[step.node][0] if step.node >= 0 else ""
         if names and name and name not in names:
             continue
-        words = " · ".join((step.title, *step.details))
+        why = [f"{sentence} [{source}]" if source else sentence for sentence, source in step.refused]
+        words = " · ".join((step.title, *step.details, *why))
         line = f"{position:6d} {(step.time_ns - start) / 1e6:12.3f} ms  {name:{width}}  {words}"
         yield f"{line}  ! {step.mismatch}" if step.mismatch else line

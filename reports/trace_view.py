@@ -14,11 +14,25 @@ from collections import deque
 
 import msgspec
 
-from tercet.core.raft import Message, Persisted, RaftState, Receive, Role, Tick, step
+from tercet.core.raft import (
+    Message,
+    Persisted,
+    ProposeConfChange,
+    RaftState,
+    Receive,
+    Role,
+    SnapshotInstalled,
+    SnapshotReady,
+    SnapshotSent,
+    Tick,
+    TransferLeader,
+    Unreachable,
+    step,
+)
 from tercet.core.raft.types import Effects, HeartbeatReply, HeartbeatRequest
 from tercet.core.trace import Note, Start, Step, Trace, verify
 
-from .trace_text import consequences, entry_label, event_text, message_text
+from .trace_text import consequences, entry_label, event_text, message_text, refusal_text
 
 __all__ = ["Flight", "StepView", "View", "view_of"]
 
@@ -49,6 +63,7 @@ class StepView(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: int  # 0 nothing visible, 1 messages only, 2 something changed, 3 role, term, fault or life
     title: str
     details: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()  # why something was refused or ignored: sentence, source
     change: dict[str, object] = {}
     flight: int = -1  # the message received
     mismatch: str = ""
@@ -203,13 +218,13 @@ class _Walk:
         node.last_index = node.known["base"] + len(entries)
         change: dict[str, object] = {"up": True, **node.known, "cut": node.known["base"]}
         change["vote"], change["leader"] = self._place(hard.voted_for), -1
-        change["add"] = [(entry.term, entry_label(entry)) for entry in entries]
+        change["add"] = [(entry.term, entry_label(entry, self.trace.name_of)) for entry in entries]
         self._clock(node, change)
         held = f"its disk holds {len(record.entries)} entries" if record.entries else "its disk is empty"
         details = (f"{held}, term {hard.current_term}",)
         mismatch = self._mismatch(position)
         return StepView(
-            record.time_ns, node.place, "start", MILESTONE, "starts", details, change, mismatch=mismatch
+            record.time_ns, node.place, "start", MILESTONE, "starts", details, (), change, mismatch=mismatch
         )
 
     def _step(self, position: int, record: Step) -> StepView:
@@ -219,6 +234,7 @@ class _Walk:
         applied = getattr(event, "index", 0) if type(event).__name__ == "Applied" else 0
         now = node.facts(effects, applied)
         lines = consequences(effects, self.trace.name_of, node.known, now)
+        refused = tuple([refusal_text(refusal, self.trace.name_of) for refusal in effects.refusals])
         change = self._change(node, effects, now)
         node.known = now
         flight = self._arrival(event.message) if isinstance(event, Receive) else -1
@@ -229,7 +245,7 @@ class _Walk:
         self._clock(node, change)
         return StepView(
             record.time_ns, node.place, type(event).__name__.lower(), weight,
-            self._headline(record, change), tuple(lines), change, flight, self._mismatch(position),
+            self._headline(record, change), tuple(lines), refused, change, flight, self._mismatch(position),
         )  # fmt: skip
 
     def _headline(self, record: Step, change: dict[str, object]) -> str:
@@ -256,7 +272,8 @@ class _Walk:
             change["cut"] = effects.install.index
         if effects.entries:
             change["cut"] = effects.entries[0].index - 1
-            change["add"] = [(entry.term, entry_label(entry)) for entry in effects.entries]
+            name_of = self.trace.name_of
+            change["add"] = [(entry.term, entry_label(entry, name_of)) for entry in effects.entries]
             node.last_index = effects.entries[-1].index
         return change
 
@@ -307,16 +324,21 @@ class _Walk:
     def _weight(self, record: Step, change: dict[str, object], sent: int, lines: list[str]) -> int:
         if change.keys() & {"role", "term", "leader", "up", "seat", "joint"} or record.effects.install:
             return MILESTONE
-        if lines or change.keys() - {"clock", "applied", "base"}:
+        if lines or record.effects.refusals or change.keys() - {"clock", "applied", "base"}:
             return NEWS
         if isinstance(record.event, Tick) and not sent:
             return QUIET
+        if isinstance(record.event, _ORDERS):
+            return NEWS
         if isinstance(record.event, Receive):
             message = record.event.message
             beat = isinstance(message, HeartbeatRequest | HeartbeatReply)
             return CHATTER if beat or not sent else NEWS
         return CHATTER
 
+
+#: Events that somebody wanted, and what became of them.
+_ORDERS = ProposeConfChange | TransferLeader | SnapshotReady | SnapshotInstalled | SnapshotSent | Unreachable
 
 _KINDS = {
     "VoteRequest": "vote", "VoteReply": "vote+", "AppendRequest": "append", "AppendReply": "append+",

@@ -3,6 +3,7 @@
 Only words in backticks are looked at. A path that begins with one of our folders must exist, a dotted name
 must lead to a definition, ``Class.field`` to a field of a class of that name. Tables with a column "Value"
 give the numbers that the code has; in ``docs/reference/names.md`` only the column "Ours" speaks of our code.
+The figures of ``docs/raft.md`` are excerpts of transcripts, and its table of rules is the core's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import click
 import pytest
 
 from tercet.__main__ import COMMANDS, SIM_COMMANDS
+from tercet.core.raft import RULES
 from tercet.sim.faults import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,8 @@ FOLDERS = ("core", "jepsen_like", "net", "reports", "sim")
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 NAMES = ROOT / "docs" / "reference" / "names.md"
 FAULTS = ROOT / "docs" / "faults.md"
+RAFT = ROOT / "docs" / "raft.md"
+TRANSCRIPTS = ROOT / "tests" / "core" / "transcripts"
 #: The fault catalogue: so many rows of each letter.
 CATALOGUE: Final[Mapping[str, int]] = {"N": 15, "P": 8, "D": 8, "C": 4, "M": 3, "L": 1, "O": 5, "K": 1}
 
@@ -287,6 +291,27 @@ def missing_rows(text: str) -> list[str]:
     return [row[0] for heads, rows in tables(text) if heads[0] == "Id" for row in rows]
 
 
+def figures(text: str) -> list[tuple[str, str]]:
+    """The fenced excerpts of transcripts: name and what is quoted."""
+    return re.findall(r"^```text (raft_\w+)\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
+
+
+def is_excerpt(quoted_text: str, whole: str) -> bool:
+    """Whether the parts, which lines of dots separate, are whole lines of a text and in its order."""
+    place, whole = 0, f"\n{whole}\n"
+    for part in quoted_text.split("\n...\n"):
+        place = whole.find(f"\n{part}\n", place)
+        if place < 0:
+            return False
+        place += len(part) + 1
+    return True
+
+
+def documented_rules(text: str) -> list[list[str]]:
+    """The rows of the table of rules: rule, sentence, source."""
+    return [row for heads, rows in tables(text) if heads[0] == "Rule" for row in rows]
+
+
 # ---- the tests
 
 
@@ -317,9 +342,28 @@ def test_the_table_of_faults_is_the_one_of_the_simulator() -> None:
 def test_every_row_of_the_catalogue_is_either_a_kind_or_said_to_be_missing() -> None:
     missing = missing_rows(FAULTS.read_text())
     catalogue = [f"{letter}{n}" for letter, count in CATALOGUE.items() for n in range(1, count + 1)]
-    codes = {kind.code for kind in KINDS.values()}
+    codes = {code for kind in KINDS.values() for code in kind.code.split(", ")}
     assert missing == [row for row in catalogue if row not in codes]
     assert codes <= set(catalogue)
+
+
+def test_the_figures_of_the_walk_through_raft_are_what_the_transcripts_say() -> None:
+    found = figures(RAFT.read_text())
+    assert len(found) >= 15
+    wrong = [name for name, text in found if not is_excerpt(text, (TRANSCRIPTS / f"{name}.txt").read_text())]
+    assert wrong == []
+
+
+def test_a_figure_that_says_something_else_is_noticed() -> None:
+    whole = "one\ntwo\nthree\nfour"
+    assert is_excerpt("one\n...\nthree\nfour", whole)
+    assert not is_excerpt("one\nthree", whole)
+    assert not is_excerpt("three\n...\none", whole)
+    assert not is_excerpt("thre", whole)
+
+
+def test_the_table_of_rules_is_the_one_of_the_core() -> None:
+    assert documented_rules(RAFT.read_text()) == [[rule, *said] for rule, said in RULES.items()]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def tick(state: RaftState, event: Tick, duty: Duty) -> RaftState:
-    """Let one tick pass: a leader sends heartbeats, anybody else comes closer to a campaign."""
+    """Let one tick pass: a leader sends heartbeats, anybody else comes closer to a campaign (5.2)."""
     if state.lease_guard:
         state = replace(state, lease_guard=state.lease_guard - 1)
     if state.leadership is not None:
@@ -45,13 +45,7 @@ def _leader_tick(state: RaftState, leadership: Leadership, duty: Duty) -> RaftSt
     if elapsed >= state.config.election_ticks:
         elapsed = 0
         if state.config.check_quorum:
-            heard = [
-                peer.node_id
-                for peer in leadership.progress
-                if peer.active or peer.node_id == state.config.node_id
-            ]
-            if quorum.vote_result(state.configuration, heard) != VoteResult.WON:
-                duty.refuse("election/no-quorum-heard", f"heard {heard}")
+            if not _quorum_heard(state, leadership, duty):
                 return become_follower(state, state.current_term, 0, duty)
             progress = tuple([replace(peer, active=False) for peer in leadership.progress])
             leadership = replace(leadership, progress=progress)
@@ -70,6 +64,16 @@ def _leader_tick(state: RaftState, leadership: Leadership, duty: Duty) -> RaftSt
     leadership = replace(leadership, heartbeat_elapsed=0)
     leadership = replication.heartbeat(state, leadership, duty)
     return replace(state, election_elapsed=elapsed, leadership=leadership)
+
+
+def _quorum_heard(state: RaftState, leadership: Leadership, duty: Duty) -> bool:
+    """Whether the leader has heard a majority since it last asked itself (check-quorum, thesis 6.2)."""
+    node_id = state.config.node_id
+    heard = [peer.node_id for peer in leadership.progress if peer.active or peer.node_id == node_id]
+    if quorum.vote_result(state.configuration, heard) == VoteResult.WON:
+        return True
+    duty.refuse("election/no-quorum-heard", f"heard {heard}")
+    return False
 
 
 def become_follower(state: RaftState, term: int, leader_id: int, duty: Duty) -> RaftState:
@@ -118,7 +122,7 @@ def on_timeout_now(state: RaftState, message: TimeoutNow, duty: Duty) -> RaftSta
 
 
 def campaign(state: RaftState, duty: Duty, *, forced: bool = False) -> RaftState:
-    """The timeout has passed: ask for pre-votes, or for votes at once when pre-vote is off.
+    """The timeout has passed: ask for pre-votes (thesis 9.6), or for votes when pre-vote is off (5.2).
 
     Args:
         forced: the leader itself asked for it: ask for votes at once, and of those who still hear it.
@@ -150,7 +154,7 @@ def _won_alone(state: RaftState) -> bool:
 
 
 def _stand(state: RaftState, duty: Duty, *, forced: bool = False) -> RaftState:
-    """Raise the term, vote for ourselves, and ask everybody else."""
+    """Raise the term, vote for ourselves, and ask everybody else (5.2)."""
     node_id = state.config.node_id
     term = state.current_term + 1
     state = replace(
@@ -197,14 +201,14 @@ def protects_leader(state: RaftState) -> bool:
 
 
 def log_up_to_date(log: Log, last_log_index: int, last_log_term: int) -> bool:
-    """Whether a log that ends so is at least as up to date as ``log``: last terms first, then length."""
+    """Whether a log that ends so is at least as up to date as ``log`` (5.4.1): last terms, then length."""
     if last_log_term != log.last_term:
         return last_log_term > log.last_term
     return last_log_index >= log.last_index
 
 
 def may_vote(state: RaftState, request: VoteRequest) -> bool:
-    """Whether this node's vote is still free for that candidate; a pre-vote binds nobody."""
+    """Whether this node's vote is still free for that candidate (5.2); a pre-vote binds nobody (9.6)."""
     if request.pre_vote and request.term > state.current_term:
         return True
     if state.voted_for == request.sender:
@@ -213,7 +217,7 @@ def may_vote(state: RaftState, request: VoteRequest) -> bool:
 
 
 def answer_vote(duty: Duty, reply: VoteReply) -> None:
-    """Tell a granted vote, but only once term and vote are durable."""
+    """Tell a granted vote, but only once term and vote are durable (figure 2, "persistent state")."""
     duty.send_after_persist += (reply,)
 
 
@@ -258,7 +262,7 @@ def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftS
 
 
 def on_vote_reply(state: RaftState, reply: VoteReply, duty: Duty) -> RaftState:
-    """Count a vote; a majority makes a pre-candidate stand and a candidate lead."""
+    """Count a vote; a majority makes a pre-candidate stand and a candidate lead (5.2)."""
     asked = Role.PRE_CANDIDATE if reply.pre_vote else Role.CANDIDATE
     if state.role != asked:
         duty.refuse("message/late-reply", f"vote of {reply.sender} in term {reply.term}")
@@ -280,7 +284,8 @@ def on_vote_reply(state: RaftState, reply: VoteReply, duty: Duty) -> RaftState:
 def become_leader(state: RaftState, duty: Duty) -> RaftState:
     """Lead the current term: nothing is known about the others' logs; begin with an empty entry.
 
-    The empty entry is what lets a leader commit, and so serve reads, without waiting for a client.
+    The empty entry is what lets a leader commit (5.4.2), and so serve reads (thesis 6.4), without waiting
+    for a client.
     """
     node_id = state.config.node_id
     next_index = state.log.last_index + 1

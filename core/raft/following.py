@@ -26,7 +26,7 @@ def reconcile(log: Log, request: AppendRequest) -> tuple[Log, tuple[Entry, ...]]
     """Make ``log`` agree with the request's entries; the entry before them agrees already.
 
     Entries we have are skipped; only a real conflict truncates, since an old request that arrives late must
-    not cut off what came after it (bug B7).
+    not cut off what came after it (5.3, and "delete" in figure 2; bug B7).
 
     Returns:
         The new log, and those entries that were appended to it.
@@ -44,35 +44,35 @@ def reconcile(log: Log, request: AppendRequest) -> tuple[Log, tuple[Entry, ...]]
 
 
 def acknowledged_index(request: AppendRequest, log: Log) -> int:
-    """What an accepted request proves: agreement up to its own last entry, whatever ``log`` has beyond."""
+    """What an accepted request proves (5.3): agreement up to its own last entry, whatever ``log`` holds."""
     return request.prev_log_index + len(request.entries)
 
 
 def commit_told(request: AppendRequest) -> int:
-    """How far an accepted request lets a follower commit: never beyond what it proves to agree."""
+    """How far an accepted request lets a follower commit: not beyond what it proves (figure 2)."""
     return min(request.leader_commit, request.prev_log_index + len(request.entries))
 
 
 def acknowledge(duty: Duty, reply: AppendReply) -> None:
-    """Tell the leader that entries are held, but only once they are durable."""
+    """Tell the leader that entries are held, but only once they are durable (figure 2)."""
     duty.send_after_persist += (reply,)
 
 
 def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> RaftState:
-    """Accept the leader's entries if the one before them agrees; else tell where logs may still agree."""
+    """Accept the leader's entries if the one before them agrees; else tell where logs may agree (5.3)."""
     log = state.log
     prev = request.prev_log_index
     if state.installing is not None:
         duty.refuse("append/installing", f"entry {prev + 1}")
         return replace(state, election_elapsed=0)
-    if log.term_at(prev) != request.prev_log_term:
+    if log.term_at(prev) != request.prev_log_term:  # figure 2, AppendEntries, step 2
         if prev < log.base_index:
             _acknowledge_committed(state, request, duty)
         else:
             _refuse_append(state, request, duty)
         return replace(state, election_elapsed=0)
-    new_log, fresh = reconcile(log, request)
-    commit = commit_told(request)
+    new_log, fresh = reconcile(log, request)  # steps 3 and 4
+    commit = commit_told(request)  # step 5
     if commit < state.commit_index:
         commit = state.commit_index
     persisted_index = state.persisted_index

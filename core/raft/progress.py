@@ -137,7 +137,7 @@ def refused(progress: Progress, reply: AppendReply, log: Log) -> Progress | None
     """Where to try next after a refusal; None when the refusal is out of date.
 
     The hint skips, in one round trip, all of the leader's entries whose terms the follower cannot have at
-    that place. A match index is never raised here: a refusal proves nothing (bug B5).
+    that place (end of 5.3). A match index is never raised here: a refusal proves nothing (bug B5).
     """
     if progress.state == ProgressState.SNAPSHOT:
         return None

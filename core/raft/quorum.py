@@ -77,7 +77,7 @@ def quorum_value(values: Sequence[int]) -> int:
 
 
 def reached(configuration: Configuration, values: Sequence[int]) -> int:
-    """What ``configuration`` as a whole has reached; ``values`` are aligned with its ``members``."""
+    """What ``configuration`` as a whole has reached (6: both groups); ``values`` follow its ``members``."""
     members = configuration.members
     if configuration.voters == members and not configuration.outgoing:
         return quorum_value(values)
@@ -100,7 +100,7 @@ def _group_result(group: Sequence[int], granted: Collection[int], refused: Colle
 def vote_result(
     configuration: Configuration, granted: Collection[int], refused: Collection[int] = ()
 ) -> VoteResult:
-    """Count votes: WON with a majority of every group, LOST once some group cannot reach one any more."""
+    """Count votes (5.2; 6): WON with a majority of every group, LOST once some group cannot reach one."""
     incoming = _group_result(configuration.voters, granted, refused)
     outgoing = _group_result(configuration.outgoing, granted, refused)
     if VoteResult.LOST in (incoming, outgoing):

@@ -31,7 +31,7 @@ __all__ = [
 
 
 def leader_is_ready(state: RaftState) -> bool:
-    """Whether the leader has committed in its own term, so that its commit index is the newest there is."""
+    """Whether the leader has committed in its own term, so its commit index is the newest (thesis 6.4)."""
     return state.log.term_at(state.commit_index) == state.current_term
 
 
@@ -97,7 +97,7 @@ def start_waiting(state: RaftState, duty: Duty) -> RaftState:
 
 
 def with_new_round(leadership: Leadership) -> Leadership:
-    """Start the next round if a read waits for it; the caller sends the heartbeats."""
+    """Start the next round if a read waits for it (thesis 6.4, step 3); the caller sends the heartbeats."""
     pending = leadership.reads
     if pending and pending[-1].round > leadership.read_round:
         return replace(leadership, read_round=leadership.read_round + 1)
@@ -125,7 +125,7 @@ def _start_round(state: RaftState, duty: Duty) -> RaftState:
 
 
 def confirm(state: RaftState, duty: Duty) -> RaftState:
-    """Answer the reads whose round a majority has confirmed, and start the next round if reads wait."""
+    """Answer the reads whose round a majority has confirmed (thesis 6.4); start the next if reads wait."""
     leadership = state.leadership
     assert leadership is not None
     node_id = state.config.node_id

@@ -197,7 +197,7 @@ def _ask(state: RaftState, peer: Progress, duty: Duty) -> Progress:
 
 
 def persisted(state: RaftState, event: Persisted, duty: Duty) -> RaftState:
-    """The log is durable up to an entry, if that entry is still the one that was written."""
+    """The log is durable up to an entry, if that entry is still the one that was written (thesis 10.2.1)."""
     index = event.index
     replaced = state.log.term_at(index) != event.term or 0 < event.under < state.conflict_term
     if replaced or state.installing is not None:
@@ -221,7 +221,7 @@ def _member(state: RaftState, node_id: int) -> int:
 
 
 def on_append_reply(state: RaftState, reply: AppendReply, duty: Duty) -> RaftState:
-    """A member holds more of the log, or refuses because its log does not agree there."""
+    """A member holds more of the log, or refuses because its log does not agree there (5.3)."""
     leadership = state.leadership
     if leadership is None:
         duty.refuse("message/late-reply", f"append reply of {reply.sender}")
@@ -265,12 +265,12 @@ def _with_peer(state: RaftState, leadership: Leadership, position: int, peer: Pr
 
 
 def may_commit(log: Log, index: int, current_term: int) -> bool:
-    """Whether a majority holding ``index`` commits it: only an entry of the leader's own term (figure 8)."""
+    """Whether a majority holding ``index`` commits it: only one of the leader's own term (5.4.2)."""
     return log.term_at(index) == current_term
 
 
 def _hold(state: RaftState, leadership: Leadership, position: int, match_index: int, duty: Duty) -> RaftState:
-    """A member's log is durable up to ``match_index``: commit what a majority holds, send what is due."""
+    """A member holds the log durably up to ``match_index``: commit what a majority holds (5.3), and send."""
     progress = list(leadership.progress)
     peer = progress[position] = peers.acknowledged(progress[position], match_index)
     commit = state.commit_index

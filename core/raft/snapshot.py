@@ -120,7 +120,7 @@ def on_snapshot_request(state: RaftState, request: SnapshotRequest, duty: Duty) 
 
 
 def installed(state: RaftState, event: SnapshotInstalled, duty: Duty) -> RaftState:
-    """The snapshot is durable and loaded: only now it may be acknowledged."""
+    """The snapshot is durable and loaded: only now it may be acknowledged (7; figure 2)."""
     request = state.installing
     if request is None or event.index != request.meta.index:
         duty.refuse("snapshot/stale", f"at {event.index}")

@@ -119,7 +119,7 @@ def _receive(state: RaftState, event: Receive, duty: Duty) -> RaftState:
         duty.refuse("message/stranger", f"for {message.to}")
         return state
     kind = type(message)
-    if message.term > state.current_term:
+    if message.term > state.current_term:  # 5.1, and figure 2, "All Servers"
         newer = _newer_term(state, message, duty)
         if newer is None:
             return state

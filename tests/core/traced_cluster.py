@@ -32,7 +32,8 @@ MILLISECOND = 1_000_000
 
 
 class TracedCluster:
-    """Cores on a heap of events. ``cut`` holds nodes that neither send nor receive."""
+    """Cores on a heap of events. ``cut`` holds nodes that neither send nor receive, ``deaf`` those that only
+    send."""
 
     def __init__(
         self, size: int = 3, seed: int = 1, step: Callable[..., tuple[RaftState, Effects]] = step
@@ -40,6 +41,7 @@ class TracedCluster:
         self.names = {number: f"n{number}" for number in range(1, size + 1)}
         self.now = 0
         self.cut: list[int] = []
+        self.deaf: list[int] = []
         self.seed = seed
         self._step = step
         self._encoder = TraceEncoder()
@@ -74,8 +76,12 @@ class TracedCluster:
         self.cut = list(nodes)
         self.note("fault", "cut off: " + ", ".join(self.names[node] for node in nodes))
 
+    def deafen(self, *nodes: int) -> None:
+        self.deaf = list(nodes)
+        self.note("fault", "hears nothing: " + ", ".join(self.names[node] for node in nodes))
+
     def heal(self) -> None:
-        self.cut = []
+        self.cut, self.deaf = [], []
         self.note("heal", "all links work")
 
     def propose(self, node: int, *data: bytes) -> None:
@@ -97,7 +103,7 @@ class TracedCluster:
                 if node in self.states and self.states[node].config is what[1]:
                     self._at(100, node, what)
                     self.feed(node, Tick())
-            elif not isinstance(what, Receive) or node not in self.cut:
+            elif not isinstance(what, Receive) or node not in self.cut + self.deaf:
                 self.feed(node, what)  # type: ignore[arg-type]
         self.now = end
 

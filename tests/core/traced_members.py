@@ -1,7 +1,7 @@
 """The small cluster of ``traced_cluster`` with members that come and go, snapshots, and a state machine.
 
-The first entry of every founder's log names the founders, as in a real cluster; who joins later starts knowing
-nobody. Applying takes 1 ms, a snapshot travels for 60 ms and is loaded in 45.
+The first entry of every founder's log names the founders, as in a real cluster; who joins later starts
+knowing nobody. Applying takes 1 ms, a snapshot travels for 60 ms and is loaded in 45.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class MemberCluster(TracedCluster):
 
 def member_history() -> MemberCluster:
     """Three members compact their logs; a learner joins by a snapshot, is promoted, is handed the lead, and
-    replaces an old member by a new one; the old one does not know and asks for votes."""
+    replaces an old member by a new one; another hears nothing any more, and nobody lets it disturb."""
     add, learn, remove = ChangeKind.ADD_VOTER, ChangeKind.ADD_LEARNER, ChangeKind.REMOVE
     cluster = MemberCluster()
     cluster.run(2400)
@@ -155,7 +155,10 @@ def member_history() -> MemberCluster:
     cluster.change(4, (add, 5), (remove, old))
     cluster.run(600)
     cluster.propose(4, b"y=2")
+    cluster.run(300)
+    cluster.deafen(3)
     cluster.run(2600)
-    cluster.read(old, 7)
-    cluster.run(200)
+    cluster.read(3, 7)
+    cluster.heal()
+    cluster.run(400)
     return cluster

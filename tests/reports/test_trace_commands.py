@@ -73,6 +73,8 @@ def test_show_tells_the_story(file: Path) -> None:
     story = "n1  hears from n2: vote granted · becomes leader in term 1 · writes entry 1"
     assert any(story in line for line in lines)
     assert any("cut off: n1" in line for line in lines)
+    why = "The reply answers a question this node no longer asks. (vote of 3 in term 1) [Raft 5.2]"
+    assert any(line.endswith(why) for line in lines)
     some = run("show", file, "--node", "n2", "--count", "5").output.splitlines()
     assert len(some) == 5
     assert all("n2" in line for line in some)
