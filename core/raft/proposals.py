@@ -98,7 +98,21 @@ def _not_leader(state: RaftState, message: ProposeRequest, duty: Duty) -> RaftSt
         return state
     count = len(message.entries) + len(message.conf_changes)
     duty.refuse("propose/not-leader", f"{count} entries of {message.sender}")
+    if not state.leader_id:
+        # Between two leaders: the sender has forgotten them, so the driver may keep them for the next one.
+        duty.dropped += message.entries
+        duty.dropped_conf_changes += _decodable(message.conf_changes)
     return state
+
+
+def _decodable(changes: tuple[bytes, ...]) -> tuple[ConfChange, ...]:
+    found = []
+    for data in changes:
+        try:
+            found.append(membership.decoded(data))
+        except membership.ImpossibleChange:
+            continue
+    return tuple(found)
 
 
 def _append(
