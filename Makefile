@@ -10,7 +10,7 @@ TOOLS := .tools
 DEBIAN_PACKAGES := etcd-server etcd-client nghttp2-client chromium postgresql golang-go golang-etcd-server-dev
 PROGRAMS := etcd etcdctl h2load chromium node npm psql go
 
-.PHONY: help cluster test check lint types unit debian tools bench zoo proto clean
+.PHONY: help cluster test check lint types unit debian tools bench zoo etcd-suite proto clean
 
 help:
 	@echo "make cluster   install and run a three-member cluster: clients 2379, 22379, 32379"
@@ -19,6 +19,7 @@ help:
 	@echo "make unit      the tests only; PYTEST_ARGS='-k wal' picks some"
 	@echo "make bench     etcd and Tercet side by side"
 	@echo "make zoo       plant every known bug, find it, shrink it, replay it"
+	@echo "make etcd-suite  etcd's own end-to-end tests; SUITE_ARGS='--ctl ours' tries tercetctl, too"
 	@echo "make proto     regenerate the protobuf modules"
 	@echo "make clean     remove what the other targets made (data of clusters stays)"
 
@@ -89,6 +90,9 @@ $(TOOLS)/node/.installed:
 	@if command -v npm >/dev/null; then \
 		mkdir -p $(TOOLS)/node && npm install --silent --no-audit --no-fund --prefix $(TOOLS)/node etcd3@1.1.2 && touch $@; \
 	fi
+
+etcd-suite: $(VENV)/.run-installed debian
+	$(BIN)/python tests/upstream/suite.py $(SUITE_ARGS)
 
 proto: $(VENV)/.dev-installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check grpcio-tools mypy-protobuf

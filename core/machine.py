@@ -29,6 +29,7 @@ from .members import MemberCommand, Members, MemberView
 from .mvcc.checks import check_compaction
 from .mvcc.draft import Draft
 from .mvcc.evaluate import evaluate_delete, evaluate_put, evaluate_txn
+from .mvcc.pages import Steps, answer_in_pages, range_is_long
 from .mvcc.ranges import answer_range
 from .mvcc.record import Delta, Record
 from .mvcc.store import Store
@@ -158,6 +159,17 @@ class Machine:
         self._refuse_when_corrupt()
         self.tally.ranges += 1
         return self.store.revision, answer_range(self.store, request)
+
+    def range_is_long(self, request: rpc.RangeRequest) -> bool:
+        """Whether a range visits so many keys that it should be answered by ``range_in_pages``."""
+        return range_is_long(self.store, request)
+
+    def range_in_pages(self, request: rpc.RangeRequest) -> Steps[tuple[int, list[bytes]]]:
+        """As ``range``, a page at a time, all of the revision at the first step; the body in parts."""
+        self._refuse_when_corrupt()
+        self.tally.ranges += 1
+        revision = self.store.revision
+        return revision, (yield from answer_in_pages(self.store, request))
 
     def read_txn(self, request: rpc.TxnRequest) -> tuple[int, bytes]:
         """Answer a read-only transaction (``evaluate.is_read_only``); returns and raises as ``range``."""

@@ -324,7 +324,9 @@ def list_(folder: Path, as_json: bool) -> None:
 @click.option("--minutes", type=click.FloatRange(min=0.0), default=2.0, show_default=True,
               help="At most for each bug and world.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
-              help="Processes, in the simulated world.")  # fmt: skip
+              help="Processes.")  # fmt: skip
+@click.option("--starts", type=click.IntRange(1, 1000), default=1, show_default=True,
+              help="Hunt from so many seeds, in the explored world; tell median and worst.")  # fmt: skip
 @click.option("--replays", type=click.IntRange(min=1), default=100, show_default=True,
               help="Of each shrunk schedule, in the explored world.")  # fmt: skip
 @click.option("--exhaustive", is_flag=True,
@@ -336,6 +338,7 @@ def zoo(
     seed: int,
     minutes: float,
     jobs: int,
+    starts: int,
     replays: int,
     exhaustive: bool,
     as_json: bool,
@@ -346,10 +349,12 @@ def zoo(
     """
     missed = False
     if world != "simulated":
-        wanted = [MUTATIONS[name] for name in chosen] if chosen else None
+        named = [MUTATIONS[name] for name in chosen or MUTATIONS]
+        wanted = [mutation for mutation in named if mutation.world == "both"]
         rows = []
         found = hunt(
-            wanted, first_seed=seed, cpu_seconds=minutes * 60, replays=replays, exhaustive=exhaustive
+            wanted, first_seed=seed, cpu_seconds=minutes * 60, replays=replays, exhaustive=exhaustive,
+            starts=starts, jobs=jobs,
         )
         for row in found:
             rows.append(row)
@@ -381,14 +386,14 @@ def _catches(names: tuple[str, ...], seed: int, minutes: float, jobs: int) -> It
 
 
 def _catch_table(catches: list[Catch]) -> list[str]:
-    lines = [f"{'bug':<17}{'seeds':>7}{'seconds':>9}  {'found by':<12}{'faults':>10}  replayed"]
+    lines = [f"{'bug':<17}{'seeds':>7}{'cpu s':>9}  {'found by':<12}{'faults':>10}  replayed"]
     for catch in catches:
         if catch.found:
             good = catch.replayed and catch.shipped_valid
             lines.append(
-                f"{catch.mutation:<17}{catch.seeds_tried:>7}{catch.seconds:>9.1f}  {catch.checker:<12}"
+                f"{catch.mutation:<17}{catch.seeds_tried:>7}{catch.cpu_seconds:>9.1f}  {catch.checker:<12}"
                 f"{f'{catch.faults} -> {catch.shrunk_to}':>10}  {'yes' if good else 'NO'}"
             )
         else:
-            lines.append(f"{catch.mutation:<17}{catch.seeds_tried:>7}{catch.seconds:>9.1f}  not found")
+            lines.append(f"{catch.mutation:<17}{catch.seeds_tried:>7}{catch.cpu_seconds:>9.1f}  not found")
     return lines

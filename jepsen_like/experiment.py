@@ -28,6 +28,10 @@ from .workloads.mix import PROFILES, Workload
 __all__ = ["Outcome", "Plan", "Record", "carry_out", "mutation_named", "written_out"]
 
 _CHECK_SECONDS = 30.0
+_GENTLE = ("move-leader", "compact", "defragment", "chunks")
+#: What a new leader may give a lease anew: the time since the last checkpoint (an interval, a sweep, a
+#: commit), rounded up to seconds, and an election timeout.
+_HANDOVER_SECONDS = 3.5
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     cpu_seconds: float
     check_seconds: float
     faults_fired: dict[str, int]
+    points: dict[str, int] = {}  # how often the members came by each named point
     operations: int
     unknown_operations: int
     problems: list[str]
@@ -100,7 +105,11 @@ def carry_out(plan: Plan, trace: Callable[[bytes], None] | None = None) -> tuple
             clients=plan.clients,
             schedule=plan.schedule,
             trace=trace,
+            options=profile.options,
         )
+    workload.recorder.compacting(result.compactions)
+    if profile.options.get("enable_lease_checkpoint") and _is_gentle(plan.schedule or ()):
+        workload.recorder.led(result.offices, _HANDOVER_SECONDS)
     history = workload.history()
     started = time.process_time()
     verdict = check_history(history, limits=Limits(seconds=_CHECK_SECONDS, clock=time.process_time))
@@ -116,6 +125,7 @@ def carry_out(plan: Plan, trace: Callable[[bytes], None] | None = None) -> tuple
         cpu_seconds=round(result.cpu_seconds, 3),
         check_seconds=round(spent, 3),
         faults_fired=result.faults_fired,
+        points=result.points,
         operations=result.operations,
         unknown_operations=sum(1 for o in history.operations if o.outcome == "info"),
         problems=result.problems,
@@ -156,6 +166,11 @@ def _fast_clocks(schedule: Schedule) -> float:
         return 1.0
     rates = [fault.amount for fault in schedule if fault.kind == "clock-rate"]
     return max([0, *rates]) / 1_000_000
+
+
+def _is_gentle(schedule: Schedule) -> bool:
+    """Leaders change without an interval in which nobody counts leases or can note what is left of them."""
+    return all(fault.kind in _GENTLE for fault in schedule)
 
 
 def _judge(verdict: Verdict, result: Result) -> tuple[Status, str, str]:

@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .bench.targets import Target, TargetFailed
 from .fuzz_peer import PeerTarget
 from .fuzz_run import Endpoint, Tally, fuzz
+from .fuzz_vault import FLAGS, Vault
 
 __all__ = ["fuzz_command"]
 
@@ -70,14 +71,14 @@ class _Members:
         lines = (self._own.folder / f"m{number}.log").read_text(errors="replace").splitlines()
         return "\n".join(line for line in lines[-60:] if '"level":"warn"' not in line)
 
-    def loud_lines(self) -> list[str]:
-        """The different error lines of the members' logs."""
+    def loud_lines(self, vault: Vault | None) -> list[str]:
+        """The different error lines of the members' logs, and those that tell a secret."""
         found: Counter[str] = Counter()
         for number in range(len(self._own.processes) if self._own else 0):
             assert self._own is not None
             text = (self._own.folder / f"m{number}.log").read_text(errors="replace")
             for line in text.splitlines():
-                if _LOUD.search(line):
+                if _LOUD.search(line) or (vault is not None and vault.leaks(line.encode())):
                     found[re.sub(r"\d+", "#", line)[:300]] += 1
         return [f"{count} times in the log: {line}" for line, count in sorted(found.items())]
 
@@ -118,7 +119,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 @contextmanager
-def _members(clients: Sequence[str], peers: Sequence[str]) -> Iterator[_Members]:
+def _members(clients: Sequence[str], peers: Sequence[str], flags: Sequence[str]) -> Iterator[_Members]:
     """The given members, or three of our own for the length of the run."""
     if clients:
         addresses: list[tuple[str, int] | None] = [_address(text) for text in peers]
@@ -130,7 +131,7 @@ def _members(clients: Sequence[str], peers: Sequence[str]) -> Iterator[_Members]
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tercet-fuzz-")))
-        own = stack.enter_context(Target("tercet", 3, folder))
+        own = stack.enter_context(Target("tercet", 3, folder, flags))
         ports = zip(own.client_ports, own.peer_ports, strict=True)
         yield _Members(
             [Endpoint((_HOST, client), (_HOST, peer), _target((_HOST, peer))) for client, peer in ports], own
@@ -144,10 +145,13 @@ def _members(clients: Sequence[str], peers: Sequence[str]) -> Iterator[_Members]
 @click.option("--jobs", default=32, show_default=True, type=click.IntRange(1, 1000), help="Connections.")
 @click.option("--client-endpoint", "clients", multiple=True, help="host:port of a member; may be repeated.")
 @click.option("--peer-endpoint", "peers", multiple=True, help="The members' peer ports, in the same order.")
+@click.option(
+    "--auth", is_flag=True, help="With authentication on, as users without rights: nothing may leak."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def fuzz_command(
     streams: int, seed: int | None, first: int, jobs: int, clients: tuple[str, ...], peers: tuple[str, ...],
-    as_json: bool,
+    auth: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Send damaged byte streams to the client and peer ports while well-behaved clients work.
 
@@ -156,12 +160,15 @@ def fuzz_command(
     """
     if peers and len(peers) != len(clients):
         raise click.UsageError("need one --peer-endpoint for each --client-endpoint, or none")
+    if auth and clients:
+        raise click.UsageError("--auth fills and guards members of its own: leave --client-endpoint out")
+    vault = Vault(f"{SystemRandom().getrandbits(96):024x}") if auth else None
     seed = SystemRandom().getrandbits(32) if seed is None else seed
     tally = Tally()
     try:
-        with _members(clients, peers) as members, _bar(streams) as bar:
+        with _members(clients, peers, FLAGS if auth else ()) as members, _bar(streams) as bar:
             numbers = range(first, first + streams)
-            report = _run(members, tally, seed=seed, numbers=numbers, jobs=jobs, bar=bar)
+            report = _run(members, tally, seed=seed, numbers=numbers, jobs=jobs, bar=bar, vault=vault)
     except (TargetFailed, OSError, http.client.HTTPException, json.JSONDecodeError) as problem:
         raise _NotRun(f"seed {seed}: {problem}") from problem
     if as_json:
@@ -181,7 +188,14 @@ def _bar(total: int) -> Iterator[Progress]:
 
 
 def _run(
-    members: _Members, tally: Tally, *, seed: int, numbers: range, jobs: int, bar: Progress
+    members: _Members,
+    tally: Tally,
+    *,
+    seed: int,
+    numbers: range,
+    jobs: int,
+    bar: Progress,
+    vault: Vault | None,
 ) -> dict[str, Any]:
     """Everything but the printing; the report as plain values."""
     before, entries_before, begun = members.rss_bytes(), members.entries(), time.monotonic()
@@ -190,12 +204,12 @@ def _run(
     async def main() -> None:
         await fuzz(
             members.endpoints, seed=seed, numbers=numbers, jobs=jobs, tally=tally,
-            progress=lambda done: bar.update(task, completed=done), alive=members.trouble,
+            progress=lambda done: bar.update(task, completed=done), alive=members.trouble, vault=vault,
         )  # fmt: skip
 
     trio.run(main)
     seconds = time.monotonic() - begun
-    for line in members.loud_lines():
+    for line in members.loud_lines(vault):
         tally.find(line)
     dead = members.trouble()
     after = [] if dead else members.rss_bytes()
@@ -206,6 +220,7 @@ def _run(
             tally.find(f"member {number} grew by {_mb(large - small)} MB, at most {_mb(allowed)} are allowed")
     return {
         "seed": seed,
+        "auth": vault is not None,
         "streams": tally.streams,
         "seconds": round(seconds, 1),
         "streams_per_second": round(tally.streams / seconds),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tercet.net.server.gateway import PREFIXES, ROUTES
 
 from .fuzz_damage import damage_bytes
+from .fuzz_every import Guise, every_json
 from .fuzz_messages import PREFIX
 
 __all__ = ["http1_stream"]
@@ -40,7 +41,10 @@ _VALUES: Final = (
 _KEPT_OUT: Final = (
     "/kv/deleterange", "/kv/txn", "/maintenance/alarm", "/kv/compaction", "/cluster/",
     "/auth/",
-                    "/maintenance/transfer-leadership")  # fmt: skip
+    "/maintenance/transfer-leadership",
+)  # fmt: skip
+#: With authentication on: what anybody may do all the same.
+_KEPT_OUT_GUARDED: Final = ("/maintenance/alarm", "/maintenance/transfer-leadership")
 _FIELDS: Final = (
     "key", "value", "limit", "revision", "sort_order", "sortTarget", "serializable", "lease", "ID",
     "TTL", "keys",
@@ -66,9 +70,10 @@ def _valid(rng: random.Random) -> tuple[str, str]:
     return path, json.dumps(body)
 
 
-def _hostile(rng: random.Random) -> tuple[str, str]:
+def _hostile(rng: random.Random, guise: Guise) -> tuple[str, str]:
     """A body of known field names with values that do not belong there."""
-    paths = [path for path in sorted(ROUTES) if not path.startswith(_KEPT_OUT)]
+    kept_out = _KEPT_OUT_GUARDED if guise.aim.guarded else _KEPT_OUT
+    paths = [path for path in sorted(ROUTES) if not path.startswith(kept_out)]
     fields = (f'"{rng.choice(_FIELDS)}":{rng.choice(_VALUES)}' for _ in range(rng.randrange(1, 4)))
     text = "{" + ",".join(fields) + "}"
     if rng.random() < 0.2:
@@ -83,8 +88,10 @@ def _deep_txn(rng: random.Random) -> tuple[str, str]:
     return "/kv/txn", '{"success":[{"request_txn":' * depth + "{}" + "}]}" * depth
 
 
-def _post(rng: random.Random, path: str, body: bytes) -> bytes:
+def _post(rng: random.Random, path: str, body: bytes, token: str = "") -> bytes:
     head = [f"POST {rng.choice(PREFIXES)}{path} HTTP/1.1", "Host: x"]
+    if token:
+        head.append(f"Authorization: {token}")
     while rng.random() < 0.1:
         head.append(rng.choice(_HEADERS))
     if rng.random() < 0.2:
@@ -103,16 +110,20 @@ def _page(rng: random.Random) -> bytes:
     return "\r\n".join([*head, "", ""]).encode("latin-1")
 
 
-def http1_stream(rng: random.Random) -> tuple[str, bytes]:
+def http1_stream(rng: random.Random, guise: Guise) -> tuple[str, bytes]:
     """One connection's requests as (what they are, their bytes)."""
-    draw = rng.randrange(10)
+    draw = rng.randrange(14)
     if draw < 3:
         return "http1/page", b"".join(_page(rng) for _ in range(rng.choice((1, 1, 1, 3))))
     if draw < 6:
-        path, text = (_hostile if draw < 5 else _deep_txn)(rng)
-        return "http1/json", _post(rng, path, text.encode("utf-8", "surrogatepass"))
+        path, text = _hostile(rng, guise) if draw < 5 else _deep_txn(rng)
+        return "http1/json", _post(rng, path, text.encode("utf-8", "surrogatepass"), guise.token(rng))
+    if draw < 10:
+        path, text = every_json(rng, guise.aim)
+        return "http1/every", _post(rng, path, text.encode(), guise.token(rng))
     requests = b"".join(
-        _post(rng, path, text.encode()) for path, text in (_valid(rng) for _ in range(rng.choice((1, 1, 2))))
+        _post(rng, path, text.encode(), guise.token(rng))
+        for path, text in (_valid(rng) for _ in range(rng.choice((1, 1, 2))))
     )
     done, data = damage_bytes(rng, requests)
     return f"http1/{done}", data

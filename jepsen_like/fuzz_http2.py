@@ -12,6 +12,7 @@ from tercet.core.wire.grpc import frame_message
 from tercet.core.wire.http2_frames import FRAME, PREFACE, settings_frame
 
 from .fuzz_damage import damage_bytes, damage_pieces
+from .fuzz_every import Guise, every
 from .fuzz_messages import ask, change, garbage
 
 __all__ = ["http2_stream"]
@@ -31,11 +32,13 @@ def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return FRAME.pack(size >> 8, size & 255, kind, flags, stream_id) + payload
 
 
-def _block(rng: random.Random, encoder: Encoder, path: str) -> bytes:
+def _block(rng: random.Random, encoder: Encoder, path: str, token: str = "") -> bytes:
     fields = [
         (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "fuzz"),
         ("content-type", "application/grpc"), ("te", "trailers"),
     ]  # fmt: skip
+    if token:
+        fields.append(("token", token))
     if rng.random() < 0.01:
         fields.append(("cookie", "c" * 70_000))
         return bytes(encoder.encode([HeaderTuple(*field) for field in fields], huffman=False))
@@ -48,9 +51,11 @@ def _block(rng: random.Random, encoder: Encoder, path: str) -> bytes:
     return bytes(encoder.encode([HeaderTuple(*field) for field in fields], huffman=rng.random() < 0.2))
 
 
-def _request(rng: random.Random, encoder: Encoder, stream_id: int, path: str, message: bytes) -> list[bytes]:
+def _request(
+    rng: random.Random, encoder: Encoder, stream_id: int, path: str, message: bytes, token: str
+) -> list[bytes]:
     """HEADERS and DATA, now and then cut into odd frames."""
-    block = _block(rng, encoder, path)
+    block = _block(rng, encoder, path, token)
     data = frame_message(message)
     shape = rng.randrange(10)
     if shape == 0 or len(block) > 16_000:
@@ -80,14 +85,23 @@ def _request(rng: random.Random, encoder: Encoder, stream_id: int, path: str, me
     return pieces
 
 
-def _session(rng: random.Random, kind: str) -> list[bytes]:
+def _draw(rng: random.Random, kind: str, guise: Guise) -> tuple[str, bytes]:
+    """A path and a message of one kind."""
+    if kind == "every":
+        return every(rng, guise.aim)
+    if kind == "garbage":
+        return garbage(rng, guarded=guise.aim.guarded)
+    return (ask if kind == "ask" else change)(rng)
+
+
+def _session(rng: random.Random, kind: str, guise: Guise) -> list[bytes]:
     encoder = Encoder()
     window = rng.choice((0, 1, 65535, 65535, 2**31 - 1, 2**31))
     pieces = [PREFACE, settings_frame(((4, window),) if rng.random() < 0.3 else ())]
-    make = {"ask": ask, "change": change, "garbage": garbage}[kind]
     stream_id = 1
     for _ in range(rng.randrange(1, 5)):
-        pieces += _request(rng, encoder, stream_id, *make(rng))
+        path, message = _draw(rng, kind, guise)
+        pieces += _request(rng, encoder, stream_id, path, message, guise.token(rng))
         stream_id += 2
     return pieces
 
@@ -124,9 +138,9 @@ def _table_bomb(rng: random.Random) -> list[bytes]:
     return [PREFACE, settings_frame(()), *frames]
 
 
-def http2_stream(rng: random.Random) -> tuple[str, bytes]:
+def http2_stream(rng: random.Random, guise: Guise) -> tuple[str, bytes]:
     """One session as (what it is, its bytes)."""
-    draw = rng.randrange(20)
+    draw = rng.randrange(26)
     if draw == 0:
         return "http2/random", PREFACE + settings_frame(()) + rng.randbytes(rng.randrange(400))
     if draw == 1:
@@ -142,10 +156,12 @@ def http2_stream(rng: random.Random) -> tuple[str, bytes]:
     if draw == 4:
         return "http2/table-bomb", b"".join(_table_bomb(rng))
     if draw < 7:
-        return "http2/change", b"".join(_session(rng, "change"))  # whole: see ``fuzz_messages``
+        return "http2/change", b"".join(_session(rng, "change", guise))  # whole: see ``fuzz_messages``
     if draw < 11:
-        return "http2/garbage", b"".join(_session(rng, "garbage"))
-    pieces = _session(rng, "ask")
+        return "http2/garbage", b"".join(_session(rng, "garbage", guise))
+    if draw < 17:
+        return "http2/every", b"".join(_session(rng, "every", guise))  # whole, too
+    pieces = _session(rng, "ask", guise)
     done = damage_pieces(rng, pieces, first=1) if rng.random() < 0.5 else "whole"
     data = b"".join(pieces)
     if rng.random() < 0.7:

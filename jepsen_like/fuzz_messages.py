@@ -29,6 +29,13 @@ _GARBAGE_PATHS: Final = tuple(
     if path not in _DANGEROUS and "Member" not in path and not path.startswith("/etcdserverpb.Auth/")
 )
 
+#: With authentication only what anybody may do is left out.
+_GUARDED_PATHS: Final = tuple(
+    path
+    for path in sorted(METHODS)
+    if path not in ("/etcdserverpb.Maintenance/Alarm", "/etcdserverpb.Maintenance/MoveLeader")
+)
+
 
 def _key(rng: random.Random) -> bytes:
     return PREFIX + b"%d" % rng.randrange(200)
@@ -110,10 +117,10 @@ def _nest(field: int, depth: int) -> bytes:
     return inner
 
 
-def garbage(rng: random.Random) -> tuple[str, bytes]:
-    """A path and a message that is wrong, or right only by chance."""
+def garbage(rng: random.Random, *, guarded: bool = False) -> tuple[str, bytes]:
+    """A path and a message that is wrong, or right only by chance. ``guarded``: authentication is on."""
     draw = rng.randrange(5)
-    path = rng.choice(_GARBAGE_PATHS)
+    path = rng.choice(_GUARDED_PATHS if guarded else _GARBAGE_PATHS)
     if draw == 0:
         return path, rng.randbytes(rng.randrange(60))
     if draw == 1:

@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -24,8 +25,10 @@ from tercet.net.client import Client
 from tercet.net.real import real_world
 from tercet.net.world import World
 
+from .fuzz_every import PLAIN
 from .fuzz_peer import PeerTarget
 from .fuzz_streams import ByteStream, stream_of
+from .fuzz_vault import Vault
 
 __all__ = ["Endpoint", "Tally", "fuzz", "legible"]
 
@@ -96,9 +99,10 @@ def legible(port: str, sent: bytes, received: bytes) -> bool:
 class _Sender:
     """Sends streams until there are none left."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], tally: Tally) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], tally: Tally, vault: Vault | None) -> None:
         self._endpoints = endpoints
         self._tally = tally
+        self._vault = vault
 
     async def send(self, stream: ByteStream) -> None:
         """One connection from its beginning to its end; what is wrong with it becomes a finding."""
@@ -122,6 +126,8 @@ class _Sender:
         sent = b"".join(stream.chunks)
         if end == "member" and not legible(stream.port, sent, answer):
             self._tally.find(f"stream {stream.number} ({stream.kind}): illegible answer {answer[:80]!r}")
+        if self._vault is not None and self._vault.leaks(answer):
+            self._tally.find(f"stream {stream.number} ({stream.kind}): leaked {answer[:200]!r}")
         tally = self._tally
         tally.streams += 1
         tally.sent_bytes += len(sent)
@@ -177,8 +183,11 @@ async def _receive(sock: trio.socket.SocketType, received: list[bytes], ended: t
 class _Witness:
     """A client of one member that behaves."""
 
-    def __init__(self, world: World, endpoint: Endpoint, number: int, tally: Tally) -> None:
+    def __init__(
+        self, world: World, endpoint: Endpoint, number: int, tally: Tally, login: tuple[str, str] | None
+    ) -> None:
         self._world = world
+        self._login = login
         self._url = f"http://{endpoint.client[0]}:{endpoint.client[1]}"
         self._prefix = b"witness/%d/" % number
         self._tally = tally
@@ -186,10 +195,15 @@ class _Witness:
         self._acknowledged: dict[bytes, bytes] = {}
         self.finished = False
 
+    def client(self) -> Client:
+        """A new client of this member."""
+        return Client(self._world, [self._url], request_timeout=10.0, login=self._login)
+
     async def work(self) -> None:
         """Write and read until ``finished``; the call under way then is finished, too."""
         round_number = 0
-        async with Client(self._world, [self._url], request_timeout=10.0) as client:
+        async with self.client() as client:
+            await client.log_in()
             while not self.finished:
                 round_number += 1
                 key = self._prefix + b"%d" % (round_number % WITNESS_KEYS)
@@ -216,7 +230,8 @@ class _Witness:
 
     async def check(self) -> None:
         """At the end: everything acknowledged is there."""
-        async with Client(self._world, [self._url], request_timeout=10.0) as client:
+        async with self.client() as client:
+            await client.log_in()
             for key, value in self._acknowledged.items():
                 try:
                     found = await client.get(key)
@@ -236,24 +251,30 @@ async def fuzz(
     tally: Tally,
     progress: Callable[[int], None],
     alive: Callable[[], str],
+    vault: Vault | None = None,
 ) -> None:
     """Send the streams ``numbers`` of ``seed``, ``jobs`` at once; fills ``tally``.
 
     Args:
         progress: told after each stream how many are done.
+        vault: secrets to keep; the cluster is an open one when the run begins. None: it stays open.
         alive: asked now and then; what is wrong with the members, which ends the run, or "".
     """
     targets = tuple(e.target for e in endpoints if e.target is not None and e.peer is not None)
     if len(targets) != len(endpoints):
         targets = ()
-    sender = _Sender(endpoints, tally)
+    sender = _Sender(endpoints, tally, vault)
     world = real_world("fuzz", write_log=lambda line: None, environment={})
-    witnesses = [_Witness(world, endpoint, number, tally) for number, endpoint in enumerate(endpoints)]
+    if vault is not None:
+        urls = [f"http://{e.client[0]}:{e.client[1]}" for e in endpoints]
+        await vault.fill(partial(Client, world, urls, request_timeout=10.0))
+    guise, login = (PLAIN, None) if vault is None else (vault.guise, vault.login)
+    witnesses = [_Witness(world, endpoint, number, tally, login) for number, endpoint in enumerate(endpoints)]
     todo = iter(numbers)
 
     async def worker() -> None:
         for number in todo:
-            stream = stream_of(seed, number, targets)
+            stream = stream_of(seed, number, targets, guise)
             if not targets:
                 stream = _anywhere(stream, len(endpoints))
             await sender.send(stream)
@@ -280,6 +301,11 @@ async def fuzz(
         tally.find(f"a port refused {tally.ends['port closed']} connections")
     for witness in witnesses:
         await witness.check()
+        if vault is not None:
+            async with witness.client() as client:
+                await client.log_in()
+                for change in await vault.changes(client):
+                    tally.find(change)
 
 
 def _anywhere(stream: ByteStream, members: int) -> ByteStream:

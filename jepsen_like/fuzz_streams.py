@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from .fuzz_every import PLAIN, Guise
 from .fuzz_http import http1_stream
 from .fuzz_http2 import http2_stream
 from .fuzz_peer import PeerTarget, peer_stream
@@ -44,11 +45,11 @@ class ByteStream(msgspec.Struct, frozen=True, kw_only=True):
         return sum(map(len, self.chunks))
 
 
-def _random_bytes(rng: random.Random) -> tuple[str, bytes]:
+def _random_bytes(rng: random.Random, guise: Guise) -> tuple[str, bytes]:
     return "random", rng.randbytes(rng.choice((0, 1, 8, 24, 300, 5000)))
 
 
-_CLIENT: Final[tuple[tuple[int, Callable[[random.Random], tuple[str, bytes]]], ...]] = (
+_CLIENT: Final[tuple[tuple[int, Callable[[random.Random, Guise], tuple[str, bytes]]], ...]] = (
     (1, _random_bytes), (6, http2_stream), (5, http1_stream),
 )  # fmt: skip
 
@@ -61,11 +62,12 @@ def _chunks(rng: random.Random, data: bytes) -> tuple[bytes, ...]:
     return tuple(data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True))
 
 
-def stream_of(seed: int, number: int, targets: tuple[PeerTarget, ...]) -> ByteStream:
+def stream_of(seed: int, number: int, targets: tuple[PeerTarget, ...], guise: Guise = PLAIN) -> ByteStream:
     """Make stream ``number`` of a run.
 
     Args:
         targets: what a stranger can know of each member; empty: nothing is sent to peer ports.
+        guise: as whom clients speak.
     """
     rng = random.Random(f"{seed}/stream/{number}")
     member = rng.randrange(max(1, len(targets)))
@@ -74,7 +76,7 @@ def stream_of(seed: int, number: int, targets: tuple[PeerTarget, ...]) -> ByteSt
         kind, data = peer_stream(rng, targets[member])
     else:
         make = rng.choices([row[1] for row in _CLIENT], [row[0] for row in _CLIENT])[0]
-        kind, data = make(rng)
+        kind, data = make(rng, guise)
     ending = rng.choice(_ENDINGS)
     return ByteStream(
         number=number,

@@ -165,7 +165,9 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, tag="history", tag
 
     ``closed`` says that nobody else wrote to the store, so every revision must be accounted for. ``healed``
     is the time from which on nothing was broken any more; 0: not known. ``fast_clocks`` is the share by which
-    the members' clocks may have run fast, 1 when they may have leapt anywhere.
+    the members' clocks may have run fast, 1 when they may have leapt anywhere. ``compactions`` are the times
+    at which one was asked for, and its revision. ``offices`` are the times at which a leader took office, and
+    ``handover_seconds`` what of a lease's counted time each of these may cost; 0: all of it.
     """
 
     model: str = "etcd"
@@ -175,6 +177,9 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, tag="history", tag
     seed: int | None = None
     healed: int = 0
     fast_clocks: float = 0.0
+    compactions: tuple[tuple[int, int], ...] = ()
+    offices: tuple[int, ...] = ()
+    handover_seconds: float = 0.0
 
 
 class History(msgspec.Struct, frozen=True):

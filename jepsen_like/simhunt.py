@@ -17,19 +17,44 @@ import msgspec
 from .campaign import run_campaign, shrink_run
 from .experiment import Outcome, Plan, carry_out
 
-__all__ = ["AIMS", "Catch", "hunt_simulated"]
+__all__ = ["AIMS", "Aim", "Catch", "hunt_simulated"]
 
-#: What each bug needs, by its description; others get any motif.
-AIMS: Final[Mapping[str, str]] = MappingProxyType(
+class Aim(msgspec.Struct, frozen=True):
+    """Where to look for a bug, by its description: motifs of faults, cluster sizes taken in turn, and what
+    the clients do ("" and 0: as drawn)."""
+
+    motifs: str = "motifs"
+    sizes: tuple[int, ...] = (3, 5)
+    profile: str = ""
+    pause_ms: int = 0
+    seconds: float = 8.0
+    clients: int = 0
+
+
+#: What each bug needs; others get any motif.
+AIMS: Final[Mapping[str, Aim]] = MappingProxyType(
     {
-        "B1": "motifs:split-vote,deposed",
-        "B2": "motifs:split-vote,falling-in-turn",
-        "B3": "motifs:lonely-tail,deposed",
-        "B4": "motifs:deposed,lonely-tail",
-        "B5": "motifs:lonely-tail",
-        "B6": "motifs:lonely-tail",
-        "B8": "motifs:lonely-tail,late-messages",
-        "ack-before-fsync": "motifs:unsynced-majority",
+        "B1": Aim("motifs:split-vote,deposed"),
+        "B2": Aim("motifs:split-vote,falling-in-turn"),
+        "B3": Aim("motifs:lonely-tail,deposed"),
+        "B4": Aim("motifs:deposed,lonely-tail"),
+        "B5": Aim("motifs:lonely-tail"),
+        "B6": Aim("motifs:lonely-tail"),
+        "B8": Aim("motifs:lonely-tail,late-messages"),
+        "B22": Aim("motifs:all-fall", (1,), "register", 100),
+        "B23": Aim("motifs:falling-between,all-fall", (3,), "", 200),
+        "B24": Aim("motifs:trusted-page-cache", (3,), "register", 50, clients=1),
+        "B25": Aim("motifs:locking-up", (3,), "", 200),
+        "B26": Aim("motifs:left-behind", (3,), "watch", 60, 15.0),
+        "B27": Aim("motifs:slow-ears,compacting", (3,), "watch", 100),
+        "B28": Aim("motifs:compacting,slow-ears", (3,), "watch", 100),
+        "B28-starved": Aim("motifs:slow-ears", (3,), "watch", 60),
+        "B29": Aim("motifs:compacting", (3,), "", 100),
+        "B30-receiver": Aim("motifs:left-behind", (3,), "mix", 60, 15.0),
+        "B31": Aim("motifs:two-minds,deposed,moved", (3,), "lease"),
+        "B32": Aim("motifs:moved", (3,), "checkpoint", 0, 24.0),
+        "B34": Aim("motifs:falling-between,deposed,slow-ears", (3,), "watch", 100),
+        "ack-before-fsync": Aim("motifs:unsynced-majority"),
     }
 )
 
@@ -41,6 +66,7 @@ class Catch(msgspec.Struct, frozen=True, kw_only=True):
     found: bool
     seeds_tried: int
     seconds: float  # of wall clock until found
+    cpu_seconds: float = 0.0  # of the runs until then
     checker: str = ""
     reason: str = ""
     faults: int = 0
@@ -59,18 +85,19 @@ def hunt_simulated(
     jobs: int = 1,
     minutes: float = 5.0,
     shrink_runs: int = 80,
-    seconds: float = 8.0,
+    seconds: float | None = None,
 ) -> Catch:
-    """Hunt one planted bug with three and five members in turn, for so many seeds and minutes at most.
+    """Hunt one planted bug for so many seeds and minutes at most, in runs of ``seconds`` (None: its aim's).
 
     The motifs of faults are those that its description asks for; their times and victims are chance.
     """
     started = time.monotonic()
-    tried = 0
+    tried, used = 0, 0.0
     found: Outcome | None = None
     outcomes = run_campaign(_plans(mutation, first_seed, seeds, seconds), jobs=jobs)
     for outcome in outcomes:
         tried += 1
+        used += outcome.cpu_seconds + outcome.check_seconds
         if outcome.verdict == "invalid" and _shipped_stands(outcome.plan):
             found = outcome
             break
@@ -79,7 +106,9 @@ def hunt_simulated(
     outcomes.close()
     spent = round(time.monotonic() - started, 1)
     if found is None:
-        return Catch(mutation=mutation, found=False, seeds_tried=tried, seconds=spent)
+        return Catch(
+            mutation=mutation, found=False, seeds_tried=tried, seconds=spent, cpu_seconds=round(used, 1)
+        )
     shrunk, last = shrink_run(found.plan, runs=shrink_runs)
     again, _ = carry_out(shrunk.plan)
     return Catch(
@@ -87,6 +116,7 @@ def hunt_simulated(
         found=True,
         seeds_tried=tried,
         seconds=spent,
+        cpu_seconds=round(used, 1),
         checker=last.checker,
         reason=last.reason,
         faults=len(found.plan.schedule or ()),
@@ -104,7 +134,16 @@ def _shipped_stands(plan: Plan) -> bool:
     return outcome.verdict == "valid"
 
 
-def _plans(mutation: str, first_seed: int, seeds: int, seconds: float) -> Iterator[Plan]:
-    faults = AIMS.get(mutation, "motifs")
+def _plans(mutation: str, first_seed: int, seeds: int, seconds: float | None) -> Iterator[Plan]:
+    aim = AIMS.get(mutation, Aim())
     for seed in range(first_seed, first_seed + seeds):
-        yield Plan(seed=seed, nodes=(3, 5)[seed % 2], seconds=seconds, faults=faults, mutation=mutation)
+        yield Plan(
+            seed=seed,
+            nodes=aim.sizes[seed % len(aim.sizes)],
+            seconds=seconds or aim.seconds,
+            profile=aim.profile,
+            pause_ms=aim.pause_ms,
+            clients=aim.clients,
+            faults=aim.motifs,
+            mutation=mutation,
+        )

@@ -18,16 +18,18 @@ import trio
 from tercet.core import rpc_errors
 from tercet.core.errors import Corruption
 from tercet.core.machine import Alarm, Command, Machine
-from tercet.core.mvcc.hashing import hash_history
+from tercet.core.mvcc.hashing import hash_in_pages
+from tercet.core.mvcc.pages import Steps
 from tercet.core.rpc_errors import RpcError, Status
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from .turns import in_turns, restarting
 from .world import World
 
 __all__ = ["CorruptionCheck"]
 
 _METHOD = "hashkv"
-_CALL_SECONDS = 5.0
+_CALL_SECONDS = 30.0  # a history of millions of records takes a while, as it is read between other things
 _CONNECT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 
@@ -57,6 +59,16 @@ class _Hash(msgspec.Struct, frozen=True, array_like=True):
     hash: int
 
 
+def _hash_history(machine: Machine, revision: int) -> Steps[_Hash]:
+    store = machine.store
+    newest, compacted = store.revision, store.compacted
+    if revision > newest:
+        raise rpc_errors.FUTURE_REVISION.with_traceback(None)
+    if 0 < revision < max(compacted, 1):
+        raise rpc_errors.COMPACTED.with_traceback(None)
+    return _Hash(newest, compacted, (yield from hash_in_pages(store, revision or newest)))
+
+
 class CorruptionCheck:
     """The checks of one member.
 
@@ -81,7 +93,7 @@ class CorruptionCheck:
         with self._world.clock.timeout(_CONNECT_SECONDS):
             while any(self._member.connected_since(other) is None for other in others):
                 await self._world.clock.sleep(_POLL_SECONDS)
-        mine = self._hash(0)
+        mine = await self._hash(0)
         for member_id, theirs in await self._ask_all(store.revision):
             if theirs.compacted == mine.compacted and theirs.hash != mine.hash:
                 raise Corruption(
@@ -105,10 +117,10 @@ class CorruptionCheck:
     async def check(self) -> None:
         """Compare once, and raise the alarm for who differs; raises ``RpcError``."""
         member = self._member
-        before = self._hash(0)
+        before = await self._hash(0)
         answers = await self._ask_all(before.revision)
         await member.wait_read_point()
-        after = self._hash(0)
+        after = await self._hash(0)
         if before.revision == after.revision and before.compacted == after.compacted:
             if before.hash != after.hash:
                 await self._accuse(member.member_id, before, after)
@@ -129,21 +141,18 @@ class CorruptionCheck:
         )
         await self._member.propose_and_wait(Command.ALARM, alarm.SerializeToString())
 
-    def _hash(self, revision: int) -> _Hash:
+    async def _hash(self, revision: int) -> _Hash:
         """Raises ``RpcError``: the revision is compacted, or not there yet."""
-        store = self._member.machine.store
-        if revision > store.revision:
-            raise rpc_errors.FUTURE_REVISION.with_traceback(None)
-        if 0 < revision < max(store.compacted, 1):
-            raise rpc_errors.COMPACTED.with_traceback(None)
-        return _Hash(store.revision, store.compacted, hash_history(store, revision or store.revision))
+        member = self._member
+        steps = restarting(lambda: member.machine, lambda machine: _hash_history(machine, revision))
+        return await in_turns(steps)
 
     async def _answer(self, payload: bytes) -> bytes:
         try:
             revision = msgspec.msgpack.decode(payload, type=int)
         except msgspec.MsgspecError:
             raise RpcError(Status.INVALID_ARGUMENT, "etcdserver: malformed hash request") from None
-        return msgspec.msgpack.encode(self._hash(revision))
+        return msgspec.msgpack.encode(await self._hash(revision))
 
     async def _ask_all(self, revision: int) -> list[tuple[int, _Hash]]:
         """The answers of the others that gave one, by member."""

@@ -210,6 +210,7 @@ Usage:
   tercet --config-file FILE   the same from a YAML file; other flags and variables are ignored
   tercet --version            print the version
   tercet cluster              run three members on this machine
+  tercet gateway start        pass connections on to any member that can be reached
   tercet sim | campaign | check | trace | bench | fuzz
                               simulate, check and measure; each has its own --help
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import posixpath
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -38,6 +39,7 @@ from tercet.core.mvcc.chunks import (
     decode_index,
     encode_data,
     encode_index,
+    find_all,
     missing_value,
     place_of,
 )
@@ -221,7 +223,8 @@ class Keeper:
             meta, base_index=meta.index, base_term=meta.term, installed=True
         )
         await received.commit([(META_BUCKET, META_KEY, encode_meta(meta))])
-        loaded = load_machine(received)
+        with trio.CancelScope(shield=True):  # a thread reads what would be closed
+            loaded = await self._world.compute.run(partial(load_machine, received))
         self._world.probe.point("keeper.install.staged")
         async with self._busy:
             received.close()
@@ -384,7 +387,8 @@ class Keeper:
         self._progress.clear()
         store = self.machine.store
         store.resident_limit = self._limits.resident_bytes
-        store.fetch = _Reader(self.backend, self._chunks).fetch
+        reader = _Reader(self.backend, self._chunks)
+        store.fetch, store.fetch_all = reader.fetch, reader.fetch_all
 
     def _remove_leftovers(self) -> None:
         """What a transfer that was cut short has left behind, and LMDB's lock file of a renamed backend."""
@@ -447,6 +451,20 @@ class _Reader:
         if data is None:
             raise missing_value(mod_revision, sub)
         return data
+
+    def fetch_all(self, records: Sequence[Record]) -> list[bytes]:
+        """See ``core.mvcc.store.FetchAll``."""
+        found: dict[Place, bytes] = {}
+        places = sorted(map(place_of, records))
+        begin = 0
+        while begin < len(places):
+            first, end = self._chunks.run_of(places, begin)
+            row = None if first is None else self._backend.borrow(DATA_BUCKET, chunk_key(first))
+            if row is None:
+                raise missing_value(*_parts(places[begin]))
+            find_all(row, places[begin:end], found)
+            begin = end
+        return [found[place_of(record)] for record in records]
 
 
 def _parts(place: Place) -> tuple[int, int]:

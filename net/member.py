@@ -45,6 +45,7 @@ from .node import Limits, Node
 from .peer_metrics import peer_samples
 from .peer_server import PeerServer
 from .peers import Peers
+from .restore import check_restored
 from .server.front import Front, front_limits
 from .server.http import Http1Handler, make_http1_handler, make_metrics_handler
 from .server.services import Services, build_methods
@@ -103,6 +104,7 @@ async def _run(world: World, config: MemberConfig, task_status: trio.TaskStatus[
         resources.callback(world.probe.log, "info", "closed etcd server", name=config.name)
         resources.callback(listeners.close)
         config = await discover(world, with_own_certificates(world, config))
+        check_restored(world, config.data_dir)
         await adopt_etcd_directory(world, config.data_dir)
         start = await plan_start(world, config)  # before others can connect, or all would wait for each other
         await listeners.open(config)
@@ -157,7 +159,7 @@ class _Member:
         if isinstance(metrics, Metrics):  # a simulated member keeps its numbers elsewhere
             metrics.add_source(lambda: peer_samples(peers, self._peer_server))
         node.database_size = lambda: (keeper.backend.size(), keeper.backend.size_in_use())
-        node.flush = self._front.flusher.flush
+        node.flush = self._services.turns.flush = self._front.flusher.flush
         node.on_soft_state.append(self._log_soft_state)
         node.on_members.append(self._follow_members)
         peers.on_removed = node.removed.set

@@ -23,12 +23,8 @@ from .world import World
 __all__ = ["gateway"]
 
 
-@click.group()
-def gateway() -> None:
-    """gateway related command"""
-
-
-@gateway.command()
+@click.command(no_args_is_help=True)
+@click.argument("action", type=click.Choice(["start"]))
 @click.option("--endpoints", default="127.0.0.1:2379", show_default=True, help="comma separated members")
 @click.option("--listen-addr", default="127.0.0.1:23790", show_default=True, help="listen address")
 @click.option("--retry-delay", default="1m0s", show_default=True, help="delay before asking failed endpoints")
@@ -36,7 +32,8 @@ def gateway() -> None:
 @click.option("--discovery-srv-name", default="", help="service name to query when using DNS discovery")
 @click.option("--insecure-discovery", is_flag=True, help="accept members that do not prove the domain")
 @click.option("--trusted-ca-file", default="", help="authorities that members named by DNS are checked by")
-def start(
+def gateway(
+    action: str,
     endpoints: str,
     listen_addr: str,
     retry_delay: str,
@@ -45,7 +42,10 @@ def start(
     insecure_discovery: bool,
     trusted_ca_file: str,
 ) -> None:
-    """start the gateway"""
+    """Pass what clients send on to any member that can be reached.
+
+    Flags may stand on either side of the word "start", as for etcd.
+    """
     try:
         retry_seconds = parse_duration(retry_delay)
         place = read_url(listen_addr)

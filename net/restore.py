@@ -3,6 +3,9 @@
 Every first member is restored from the same file with the same flags about the cluster; each gets a log
 that begins behind its first entries, and a backend with the state of the snapshot (``core.etcd_restore``).
 The checks, their order and their words are etcd's.
+
+While it is under way the file ``member/restoring`` is there; a member that finds it does not start. Without
+it a restore that was killed would pass for a new cluster with nothing in it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from .config import MemberConfig, cluster_id, member_id
 from .storage import Storage
 from .world import Change, DiskFile, World
 
-__all__ = ["RestoreOptions", "RestoreRefused", "restore", "write_backend"]
+__all__ = ["RestoreOptions", "RestoreRefused", "check_restored", "restore", "write_backend"]
 
 _TERM: Final = 1  # of the first entries, one for each member
 _READ_BYTES: Final = 1 << 20
@@ -62,6 +65,19 @@ class RestoreOptions:
             initial_cluster_token=self.initial_cluster_token,
             initial_advertise_peer_urls=self.initial_advertise_peer_urls,
         )
+
+
+def check_restored(world: World, data_dir: str) -> None:
+    """Refuse a directory whose restore did not come to its end. Raises ``RestoreRefused``."""
+    if world.disk.exists(_mark(data_dir)):
+        raise RestoreRefused(
+            f"the restore of a snapshot into {data_dir} did not come to its end:"
+            " remove the directory and restore again"
+        )
+
+
+def _mark(data_dir: str) -> str:
+    return posixpath.join(data_dir, "member", "restoring")
 
 
 async def restore(world: World, snapshot_path: str, options: RestoreOptions) -> str:
@@ -143,12 +159,17 @@ async def _write(world: World, config: MemberConfig, restored: Restored) -> None
     identity = Identity(
         cluster_id(base.voters), member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
     )
+    disk, mark = world.disk, _mark(config.data_dir)
+    disk.make_dirs(posixpath.dirname(mark))
+    disk.write_atomic(mark, b"")
     storage, _ = await Storage.open(world, config.data_dir, identity)
     try:
         await write_backend(world, posixpath.join(config.data_dir, "member", "backend"), restored)
         await storage.restart_at(base.index, base.term, HardState(base.term, 0, base.index))
     finally:
         storage.close()
+    disk.remove(mark)
+    disk.sync_dir(posixpath.dirname(mark))
 
 
 async def write_backend(world: World, path: str, restored: Restored) -> None:

@@ -65,6 +65,7 @@ def _on_disk(node: Node) -> str:
     try:
         machine = load_machine(node.keeper.backend).machine
         machine.store.fetch = node.machine.store.fetch
+        machine.store.fetch_all = node.machine.store.fetch_all
         return _fingerprint(machine)
     except (TercetError, OSError) as error:
         return f"{type(error).__name__}: {error}"

@@ -21,7 +21,9 @@ __all__ = ["ARMED", "BREAKERS", "Breaker", "Mend", "Stage"]
 _MS = 1_000_000
 
 #: Crashes that wait for their moment.
-ARMED = frozenset({"crash-at-disk", "crash-at-network", "crash-at-point", "crash-in-sync"})
+ARMED = frozenset(
+    {"crash-at-disk", "crash-at-network", "crash-at-point", "crash-at-rare-point", "crash-in-sync"}
+)
 
 Mend: TypeAlias = Callable[[], None]
 
@@ -234,6 +236,10 @@ def _crash_at_point(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Men
     return stage.arm(fault, targets[0], "point")
 
 
+def _crash_at_rare_point(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
+    return stage.arm(fault, targets[0], "rare-point")
+
+
 def _pause(stage: Stage, fault: Fault, targets: tuple[str, ...]) -> Mend | None:
     name = targets[0]
     if stage.sim.host(name).paused or not stage.sim.running(name):
@@ -343,6 +349,7 @@ BREAKERS: Mapping[str, Breaker] = MappingProxyType({
     "crash-at-disk": _crash_at_disk,
     "crash-in-sync": _crash_in_sync,
     "crash-at-point": _crash_at_point,
+    "crash-at-rare-point": _crash_at_rare_point,
     "crash-at-network": _crash_at_network,
     "pause": _pause,
     "slow-cpu": _slow_cpu,

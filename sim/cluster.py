@@ -29,9 +29,12 @@ StepListener = Callable[[str, object, object, RaftState], None]
 
 _SEGMENT_BYTES = (16_384, 65_536, 262_144, 1_048_576)
 #: Small, so that a short run lets its log go, sends snapshots and reads values back from disk.
-_SNAPSHOT_COUNTS = (100, 300, 1_000, 100_000)
-_CATCHUP_ENTRIES = 50
+_SNAPSHOT_COUNTS = (20, 50, 100, 300, 100_000)
+_CATCHUP_ENTRIES = (3, 20, 50)
 _RESIDENT_BYTES = 4_096
+_COMPACTION_BATCHES = (2, 20, 1_000)
+#: How often it is on: then nobody is added or removed in a cluster's first five seconds, or near trouble.
+_STRICT = 0.2
 _JOIN_SECONDS = 0.5  # between two attempts to join
 
 
@@ -66,14 +69,17 @@ class Cluster:
         self.states: dict[str, RaftState] = {}
         self.nodes: dict[str, Node] = {}  # by host, of the incarnation that started last
         self.steps = 0
+        self.offices: list[int] = []  # when a leader was elected, virtual ns
         self._listeners = listeners
         self._recorder = recorder
         self._rng = stream(sim.seed, "cluster")
         self._segment_bytes = self._rng.choice(_SEGMENT_BYTES)
         self._options = {
             "snapshot_count": self._rng.choice(_SNAPSHOT_COUNTS),
-            "snapshot_catchup_entries": _CATCHUP_ENTRIES,
+            "snapshot_catchup_entries": self._rng.choice(_CATCHUP_ENTRIES),
             "resident_value_bytes": _RESIDENT_BYTES,
+            "compaction_batch_limit": self._rng.choice(_COMPACTION_BATCHES),
+            "strict_reconfig_check": self._rng.random() < _STRICT,
             **(options or {}),
         }
         self._roster = dict.fromkeys(self.names, self.names)  # whom each member is told of at its start
@@ -162,6 +168,10 @@ class Cluster:
 
         def step(event: object, effects: object, state: object) -> None:
             assert isinstance(state, RaftState)
+            if state.role == Role.LEADER:
+                before = states.get(name)
+                if before is None or (before.role, before.current_term) != (state.role, state.current_term):
+                    self.offices.append(self.sim.engine.now)
             states[name] = state
             self.steps += 1
             for listener in listeners:

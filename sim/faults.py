@@ -84,6 +84,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
                           (1, 20)),
     "crash-at-point": Kind("cut the power at the k-th named point of the program", "P3", "crash", "one", "th",
                            (1, 100)),
+    "crash-at-rare-point": Kind("cut the power at the k-th point that is not passed all the time", "P3, O3",
+                                "crash", "one", "th", (1, 8)),
     "crash-at-network": Kind("cut the power at the k-th network operation", "P3", "crash", "one", "th",
                              (1, 400)),
     "pause": Kind("stop the process, continue later", "P4", "pause", "one"),

@@ -72,6 +72,8 @@ class Invariants:
             self._check_elected(node_id, after)
         if after.commit_index != before.commit_index:
             self._check_commit(node_id, before.commit_index, after)
+            if after.role == _LEADER:
+                _check_decided(node_id, after)
         if after.commit_index > after.log.last_index:
             raise _beyond_log(node_id, after)
         if after.leadership is not None and after.leadership is not before.leadership:
@@ -197,6 +199,17 @@ class Invariants:
         if known != meta:
             story = f"node {node_id} comes to {meta} where another came to {known}"
             raise Violation("configuration", story)
+
+
+def _check_decided(node_id: int, leader: RaftState) -> None:
+    """Joint safety: a leader commits what a majority of each group of its configuration holds, no less."""
+    assert leader.leadership is not None
+    commit, configuration = leader.commit_index, leader.configuration
+    held = [peer.node_id for peer in leader.leadership.progress if peer.match_index >= commit]
+    for group in (configuration.voters, configuration.outgoing):
+        if group and 2 * sum([voter in held for voter in group]) <= len(group):
+            story = f"leader {node_id} committed {commit}, held by {held} only, under {configuration}"
+            raise Violation("joint safety", story)
 
 
 def _beyond_log(node_id: int, state: RaftState) -> Violation:

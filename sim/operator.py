@@ -1,5 +1,5 @@
-"""What an administrator does to a cluster while it is in trouble: compact, defragment, move the leader, add and
-remove members, turn authentication on. As kinds of faults, so that campaigns can draw, shrink and show them.
+"""What an administrator does to a cluster in trouble: compact, defragment, move the leader, add and remove
+members, turn authentication on. As kinds of faults, so that campaigns can draw, shrink and show them.
 
 Each job is a program on a host of its own (op1, op2, ...) that speaks to the members as a client does; it may
 be refused, and it may not know what became of a request. A job that changed something puts it right at its
@@ -55,6 +55,7 @@ class Operator:
     def __init__(self, sim: SimWorld, cluster: Cluster) -> None:
         self._sim = sim
         self._cluster = cluster
+        self.compactions: list[tuple[int, int]] = []  # that were asked for: virtual ns, revision
         self._hosts: list[str] = []
         self._fresh = len(cluster.names)  # members there have been
         self._changing: str | None = None  # the host of the job that changes who is a member
@@ -107,6 +108,7 @@ class Operator:
                 found = await logged_in(client, lambda: client.get(b"\0", limit=1))
                 revision = found.header.revision - task.fault.amount
                 if revision > 1:
+                    self.compactions.append((self._sim.engine.now, revision))
                     await logged_in(client, partial(client.compact, revision, physical=physical))
                 physical = not physical
             except TercetError:

@@ -62,6 +62,11 @@ class Setting:
         """The client's machine."""
         return self._sim.world_for(self.host)
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The client URLs of all members now."""
+        return self._cluster.endpoints
+
     def now(self) -> int:
         """True virtual time in ns, for recording; the members' clocks may differ."""
         return self._sim.engine.now
@@ -90,10 +95,6 @@ class Experiment(Protocol):
     def operations(self) -> int:
         """How many operations were asked so far."""
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Fields of ``MemberConfig`` that the members have."""
-
 
 class Result(msgspec.Struct, kw_only=True):
     """What a run was and what it came to. ``problems`` is empty when nothing is wrong."""
@@ -110,6 +111,8 @@ class Result(msgspec.Struct, kw_only=True):
     problems: list[str]
     schedule: Schedule
     bands: list[Band]
+    compactions: list[tuple[int, int]]  # that the operator asked for: virtual ns, revision
+    offices: list[int]  # when leaders were elected, virtual ns
 
 
 def run_simulation(
@@ -124,6 +127,7 @@ def run_simulation(
     listeners: tuple[StepListener, ...] = (),
     trace: Callable[[bytes], None] | None = None,
     full_log: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Result:
     """Run one simulation; a function of its arguments. Raft's figure 3 is watched at every step.
 
@@ -134,12 +138,13 @@ def run_simulation(
         kinds: what may be drawn; None: everything that destroys nothing.
         listeners: are told every step of every member.
         trace: gets the bytes of a trace (``core.trace``) as they come.
+        options: fields of ``MemberConfig`` that every member has.
     """
     sim = SimWorld(seed, full_log=full_log)
     watch = _Invariants()
     recording = None if trace is None else _Recording(sim, member_names(nodes), trace)
-    options = {"bcrypt_cost": 4, **experiment.options}
-    cluster = Cluster(sim, nodes, listeners=(watch, *listeners), recorder=recording, options=options)
+    settings = {"bcrypt_cost": 4, **(options or {})}
+    cluster = Cluster(sim, nodes, listeners=(watch, *listeners), recorder=recording, options=settings)
     plan = draw_schedule(seed, cluster.names, seconds, kinds) if schedule is None else schedule
     run = _Run(sim, cluster, experiment, plan, seconds, clients)
     if recording is not None:
@@ -164,6 +169,8 @@ def run_simulation(
         problems=run.problems,
         schedule=plan,
         bands=run.chaos.bands,
+        compactions=run.operator.compactions,
+        offices=cluster.offices,
     )
 
 
@@ -310,7 +317,7 @@ class _Run:
         while (busy := self.operator.busy) and self.sim.now < deadline:
             await self.sim.sleep(_POLL_SECONDS)
         if busy:
-            self.problems.append(f"{_HEAL_SECONDS:g} s after healing: {', '.join(busy)} does not get an answer")
+            self.problems.append(f"{_HEAL_SECONDS:g} s after healing: {', '.join(busy)} gets no answer")
             self.operator.stop()
 
     async def _compare(self) -> None:

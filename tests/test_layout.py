@@ -23,6 +23,7 @@ NOT_DRIVERS = {
     "net/tls_chain.py",
     "net/cluster.py",
     "net/process.py",
+    "net/proxy_commands.py",
     "net/flags.py",
     "net/log.py",
     "net/log_outputs.py",

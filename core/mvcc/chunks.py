@@ -13,8 +13,8 @@ at the next start when the chunk that held its deletion is removed before the on
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import Struct as Layout
 from typing import Protocol, TypeAlias
 
@@ -26,7 +26,7 @@ from .record import Record
 __all__ = [
     "CHUNK_BYTES", "DATA_BUCKET", "GONE_BUCKET", "INDEX_BUCKET", "Chunk", "ChunkMap", "Place", "Rows",
     "chunk_key", "cut_chunks", "data_in", "decode_gone", "decode_index", "encode_data", "encode_gone",
-    "encode_index", "missing_value", "place_of", "place_of_key", "stored_records",
+    "encode_index", "find_all", "missing_value", "place_of", "place_of_key", "stored_records",
 ]
 
 DATA_BUCKET = "key"
@@ -42,6 +42,8 @@ _KEY = Layout(">QI")
 _COUNT = Layout(">I")
 _ROW = Layout(">QII")  # mod_revision, sub, where its wire form ends
 _SUB_BITS = 32
+_SUB_MASK = (1 << _SUB_BITS) - 1
+_FEW = 16  # records of one chunk that are better looked up one by one
 
 #: A record's revision and place in it as one number, so that places sort by age.
 Place: TypeAlias = int
@@ -169,6 +171,34 @@ def data_in(row: bytes | memoryview, mod_revision: int, sub: int) -> bytes | Non
     return None
 
 
+def find_all(row: bytes | memoryview, places: Sequence[Place], found: dict[Place, bytes]) -> None:
+    """Add to ``found`` the wire forms that a row in ``key`` has at sorted ``places``.
+
+    Raises:
+        Corruption: one is not there.
+    """
+    if len(places) < _FEW:
+        for place in places:
+            data = data_in(row, place >> _SUB_BITS, place & _SUB_MASK)
+            if data is None:
+                raise missing_value(place >> _SUB_BITS, place & _SUB_MASK)
+            found[place] = data
+        return
+    (count,) = _COUNT.unpack_from(row)
+    base = begin = _COUNT.size + count * _ROW.size
+    wanted = iter(places)
+    place = next(wanted)
+    for revision, sub, end in _ROW.iter_unpack(row[_COUNT.size : base]):
+        end += base
+        if revision << _SUB_BITS | sub == place:
+            found[place] = bytes(row[begin:end])
+            place = next(wanted, -1)
+            if place < 0:
+                return
+        begin = end
+    raise missing_value(place >> _SUB_BITS, place & _SUB_MASK)
+
+
 def stored_records(rows: Rows) -> Iterator[tuple[Record, bytes]]:
     """Every record on disk and its wire form, by age, but for those that a compaction has dropped."""
     for key, row in rows.scan(DATA_BUCKET):
@@ -238,6 +268,15 @@ class ChunkMap:
         """The chunk that would hold a record; None: it would stand before all chunks."""
         index = bisect_right(self._firsts, place)
         return self._firsts[index - 1] if index else None
+
+    def run_of(self, places: Sequence[Place], begin: int) -> tuple[Place | None, int]:
+        """As ``chunk_of`` for ``places[begin]``, of sorted places, and where those of that chunk end."""
+        index = bisect_right(self._firsts, places[begin])
+        if index == len(self._firsts):
+            end = len(places)
+        else:
+            end = bisect_left(places, self._firsts[index], begin)
+        return (self._firsts[index - 1] if index else None), end
 
     def drop(self, place: Place) -> None:
         """A record on disk is not wanted any more."""

@@ -8,14 +8,18 @@ has left over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from .. import rpc_errors
 from ..wire.proto import rpc_pb2 as rpc
 from .record import Record, value_of, varint, without_value
 
-__all__ = ["Readable", "answer_range", "range_end_of", "read_revision"]
+__all__ = [
+    "SORT_KEYS", "Readable", "answer_range", "has_bounds", "range_end_of", "read_revision", "shown_field",
+    "sort_records", "tail", "within_bounds",
+]
 
 
 class Readable(Protocol):
@@ -38,7 +42,8 @@ class Readable(Protocol):
     def data_of_all(self, records: Sequence[Record]) -> list[bytes]: ...
 
 
-_SORT_KEYS: dict[int, Callable[[Record], object]] = {
+#: What ``RangeRequest.SortTarget`` sorts by, but for values.
+SORT_KEYS: dict[int, Callable[[Record], object]] = {
     rpc.RangeRequest.KEY: lambda record: record.key,
     rpc.RangeRequest.VERSION: lambda record: record.version,
     rpc.RangeRequest.CREATE: lambda record: record.create_revision,
@@ -91,14 +96,15 @@ def answer_range(view: Readable, request: rpc.RangeRequest) -> bytes:
     if not request.count_only:
         more, records = _chosen(view, request, end, revision)
     shown = [without_value(record) for record in records] if request.keys_only else view.data_of_all(records)
-    return _body(shown, count, more=more)
+    return shown_field(shown) + tail(count, more=more)
 
 
 def _is_special(request: rpc.RangeRequest) -> bool:
-    return bool(request.count_only or request.keys_only or _has_bounds(request))
+    return bool(request.count_only or request.keys_only or has_bounds(request))
 
 
-def _has_bounds(request: rpc.RangeRequest) -> bool:
+def has_bounds(request: rpc.RangeRequest) -> bool:
+    """Whether revisions decide what is shown."""
     return bool(
         request.min_mod_revision or request.max_mod_revision
         or request.min_create_revision or request.max_create_revision
@@ -111,28 +117,30 @@ def _chosen(
     """The records to show, and whether the limit cut some off."""
     limit = max(0, request.limit)
     order = request.sort_order
-    fetch = 0 if order or _has_bounds(request) or not limit else limit + 1
+    fetch = 0 if order or has_bounds(request) or not limit else limit + 1
     records = view.select(request.key, end, revision, fetch)
-    if _has_bounds(request):
-        records = [record for record in records if _within_bounds(record, request)]
+    if has_bounds(request):
+        records = [record for record in records if within_bounds(record, request)]
     if order or request.sort_target:
-        _sort(view, records, request.sort_target, descending=order == rpc.RangeRequest.DESCEND)
+        sort_records(view, records, request.sort_target, descending=order == rpc.RangeRequest.DESCEND)
     if limit and len(records) > limit:
         return True, records[:limit]
     return False, records
 
 
-def _sort(view: Readable, records: list[Record], target: int, *, descending: bool) -> None:
+def sort_records(view: Readable, records: list[Record], target: int, *, descending: bool) -> None:
+    """Sort in place by one of ``RangeRequest.SortTarget``; equal ones stay in their order."""
     if target == rpc.RangeRequest.VALUE:
         values = list(map(value_of, view.data_of_all(records)))
         order = sorted(range(len(records)), key=values.__getitem__, reverse=descending)
         records[:] = [records[place] for place in order]
         return
-    sort_key = _SORT_KEYS.get(target, _SORT_KEYS[0])
+    sort_key = SORT_KEYS.get(target, SORT_KEYS[0])
     records.sort(key=sort_key, reverse=descending)  # type: ignore[arg-type]
 
 
-def _within_bounds(record: Record, request: rpc.RangeRequest) -> bool:
+def within_bounds(record: Record, request: rpc.RangeRequest) -> bool:
+    """Whether the revisions that a request asks for include the record's."""
     return (
         (not request.min_mod_revision or record.mod_revision >= request.min_mod_revision)
         and (not request.max_mod_revision or record.mod_revision <= request.max_mod_revision)
@@ -141,12 +149,19 @@ def _within_bounds(record: Record, request: rpc.RangeRequest) -> bool:
     )
 
 
-def _body(shown: list[bytes], count: int, *, more: bool) -> bytes:
+def shown_field(shown: Iterable[bytes]) -> bytes:
+    """The field ``kvs`` of a ``RangeResponse``, from wire forms."""
     parts: list[bytes] = []
     for data in shown:
-        parts += (b"\x12", varint(len(data)), data)
-    if more:
-        parts.append(b"\x18\x01")
-    if count:
-        parts += (b"\x20", varint(count))
+        parts += (_shown_head(len(data)), data)
     return b"".join(parts)
+
+
+@lru_cache(4096)
+def _shown_head(size: int) -> bytes:
+    return b"\x12" + varint(size)
+
+
+def tail(count: int, *, more: bool) -> bytes:
+    """The fields of a ``RangeResponse`` behind ``kvs``."""
+    return (b"\x18\x01" if more else b"") + (b"\x20" + varint(count) if count else b"")

@@ -19,7 +19,8 @@ older ones are read back by ``fetch`` when somebody wants them. Without a disk n
 Compaction at C forgets what no read at or after C can see. It is logical at once (``compacted``) and
 physical in steps (``scrub``), which walk the log from the old compaction to the new one: only keys changed
 in between can have anything to drop. Tombstones at C itself stay until the next compaction, so that a watch
-from C sees every event (etcd 19179 lost these).
+from C sees every event (etcd 19179 lost these). A read that takes several turns (``mvcc.pages``) pins its
+revision: until it is done, nothing is dropped that it could still come to.
 
 The first revision is 1 (empty store); ``compacted`` is -1 before the first compaction, as in etcd.
 """
@@ -38,7 +39,7 @@ from sortedcontainers import SortedList
 from ..errors import Corruption
 from .record import Delta, Event, Record, drop_data, restore_data, share_key
 
-__all__ = ["RESIDENT_BYTES", "Fetch", "Store"]
+__all__ = ["RESIDENT_BYTES", "Fetch", "FetchAll", "Store"]
 
 _by_revision = attrgetter("mod_revision")
 
@@ -51,9 +52,16 @@ _TRIM_RECORDS = 1_000
 #: Reads the wire form of the record with this ``mod_revision`` and ``sub`` back from disk.
 Fetch: TypeAlias = Callable[[int, int], bytes]
 
+#: Reads the wire forms of many records back, in their order: neighbours on disk cost one look.
+FetchAll: TypeAlias = Callable[[Sequence[Record]], list[bytes]]
+
 
 def _no_disk(revision: int, sub: int) -> bytes:
     raise Corruption(f"the record of revision {revision}.{sub} is neither in memory nor on disk")
+
+
+def _none_on_disk(records: Sequence[Record]) -> list[bytes]:
+    return [_no_disk(record.mod_revision, record.sub) for record in records]
 
 
 class Store:
@@ -65,14 +73,16 @@ class Store:
     """
 
     __slots__ = (
-        "_dead", "_histories", "_live", "_log", "_log_first", "_log_stale", "_resident", "_resident_bytes",
-        "compacted", "dropped", "fetch", "fresh", "resident_limit", "revision",
+        "_dead", "_histories", "_live", "_log", "_log_first", "_log_stale", "_pins", "_resident",
+        "_resident_bytes", "compacted", "dropped", "fetch", "fetch_all", "fresh", "resident_limit",
+        "revision",
     )
 
     def __init__(self) -> None:
         self.revision = 1
         self.compacted = -1
         self.fetch: Fetch = _no_disk
+        self.fetch_all: FetchAll = _none_on_disk
         self.resident_limit = RESIDENT_BYTES
         self.fresh: list[Record] = []
         self.dropped: list[Record] = []
@@ -84,6 +94,7 @@ class Store:
         self._log: list[bytes | tuple[bytes, ...]] = []  # one key or, by ``sub``, several
         self._log_first = 2  # the revision of _log[0]
         self._log_stale = 0  # so many entries at its front have been forgotten
+        self._pins: list[int] = []  # revisions that somebody is still reading
 
     # ---- reading
 
@@ -163,12 +174,79 @@ class Store:
         """The wire forms of many records; what is read from disk is not kept."""
         found = [record.data for record in records]
         if None in found:
-            fetch = self.fetch
-            return [
-                fetch(record.mod_revision, record.sub) if data is None else data
-                for data, record in zip(found, records, strict=True)
-            ]
+            absent = [record for record in records if record.data is None]
+            read = iter(self.fetch_all(absent))
+            return [next(read) if data is None else data for data in found]
         return found  # type: ignore[return-value]  # no None in it
+
+    # ---- reading over several turns
+
+    def span(self, start: bytes, end: bytes | None) -> int:
+        """How many keys of [start, end) are known at all, now or in the past; O(log n)."""
+        low, high = self._live_span(start, end)
+        dead = self._dead
+        first = dead.bisect_left(start) if start else 0
+        last = len(dead) if end is None else dead.bisect_left(end)
+        return max(0, high - low) + max(0, last - first)
+
+    def keys_from(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        """The first ``limit`` known keys of [start, end), sorted; they may not exist at every revision."""
+        inclusive = (True, False)
+        live = list(islice(self._live.irange(start, end, inclusive), limit))
+        dead = list(islice(self._dead.irange(start, end, inclusive), limit))
+        return sorted(live + dead)[:limit] if dead else live
+
+    def of_keys(self, keys: Iterable[bytes], revision: int) -> list[Record]:
+        """The records of known keys as of ``revision``, without those that did not exist then."""
+        histories = self._histories
+        found: list[Record] = []
+        for key in keys:
+            history = histories[key]
+            record = history[-1]
+            if record.mod_revision > revision:
+                place = bisect_right(history, revision, key=_by_revision)
+                if not place:
+                    continue
+                record = history[place - 1]
+            if record.version:
+                found.append(record)
+        return found
+
+    def changes(self, revision: int, limit: int, last: int) -> tuple[list[Record], int]:
+        """The records that revisions from ``revision`` to ``last`` wrote, about ``limit`` of them, by age.
+
+        Args:
+            revision: above ``compacted``, or above a pin.
+
+        Returns:
+            The records, and the revision to go on from; ``last + 1`` at the end.
+        """
+        found: list[Record] = []
+        log, first, histories = self._log, self._log_first, self._histories
+        while revision <= last and len(found) < limit:
+            keys = log[revision - first]
+            for sub, key in enumerate((keys,) if isinstance(keys, bytes) else keys):
+                history = histories[key]
+                record = history[-1]
+                if record.mod_revision != revision or record.sub != sub:
+                    record = history[self._find(key, revision, sub)]
+                found.append(record)
+            revision += 1
+        return found, revision
+
+    def pin(self, revision: int) -> None:
+        """Keep all that reads at ``revision`` or later see, whatever is compacted, until ``unpin``.
+
+        ``revision`` is at least ``compacted``.
+        """
+        assert revision >= self.compacted
+        self._pins.append(revision)
+
+    def unpin(self, revision: int) -> None:
+        """Undo one ``pin`` of this revision."""
+        self._pins.remove(revision)
+
+    # ---- everything
 
     def records(self) -> Iterator[Record]:
         """Every record that a read at or after the compaction, or a watch from it, can see: by key, then
@@ -297,38 +375,40 @@ class Store:
         """Drop about ``limit`` superseded records and log entries, and a thousand records more at most.
 
         Returns:
-            True when nothing is left to drop; calling again then is harmless.
+            True when nothing is left to drop; calling again then is harmless. While a pin is in the way,
+            False.
         """
         log = self._log
+        horizon = min(self.compacted, *self._pins) if self._pins else self.compacted
         place, seen = self._log_stale, 0
-        end = min(len(log), self.compacted - self._log_first)
+        end = min(len(log), horizon - self._log_first)
         while place < end and seen < limit:
-            seen += self._trim_all(log[place])
+            seen += self._trim_all(log[place], horizon)
             log[place] = ()
             place += 1
         if place < end:
             self._log_stale = place
             return False
         if 0 <= end < len(log):
-            self._trim_all(log[end])
+            self._trim_all(log[end], horizon)
         self._log_stale = place
         if place > len(log) // 2:  # seldom enough that moving the rest costs nothing in the mean
             del log[:place]
             self._log_first += place
             self._log_stale = 0
-        return True
+        return horizon == self.compacted
 
-    def _trim_all(self, keys: bytes | tuple[bytes, ...]) -> int:
+    def _trim_all(self, keys: bytes | tuple[bytes, ...], horizon: int) -> int:
         if isinstance(keys, bytes):
             keys = (keys,)
-        return len(keys) + sum(map(self._trim, keys))
+        return len(keys) + sum(self._trim(key, horizon) for key in keys)
 
-    def _trim(self, key: bytes) -> int:
+    def _trim(self, key: bytes, horizon: int) -> int:
         """Drop superseded records of a key, a bounded number: the log comes by once for each of them."""
         history = self._histories.get(key)
         if history is None:
             return 0
-        place = min(_first_kept(history, self.compacted), _TRIM_RECORDS)
+        place = min(_first_kept(history, horizon), _TRIM_RECORDS)
         if place:
             self.dropped += history[:place]
             del history[:place]

@@ -18,6 +18,7 @@ __all__ = [
     "MessageReader",
     "check_prefix",
     "frame_message",
+    "message_prefix",
     "parse_timeout",
     "percent_encode",
 ]
@@ -31,6 +32,11 @@ _PREFIX = struct.Struct(">BI")
 def frame_message(message: bytes) -> bytes:
     """The message behind its five-byte prefix, uncompressed."""
     return _PREFIX.pack(0, len(message)) + message
+
+
+def message_prefix(size: int) -> bytes:
+    """What stands before an uncompressed message of so many bytes."""
+    return _PREFIX.pack(0, size)
 
 
 def check_prefix(flag: int, length: int, limit: int, encoding: str) -> None:

@@ -4,16 +4,18 @@ The usual answer, a unary one that fits both windows and one frame, is three fra
 header block and the trailers are constants, so one ``pack`` and one append make it. Everything else goes
 through ``Outgoing``: chunks leave as far as the stream's and the connection's windows allow; a stream that
 waits for the connection's window stands in ``_waiting`` and is served in turn, one that waits for its own is
-found by its id when the window opens. So no event costs more than what it lets through.
+found by its id when the window opens. So no event costs more than what it lets through. However wide the
+windows are, what waits leaves a burst at a time: the rest follows when that is written (``resume``).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from ..rpc_errors import Status
-from .grpc import frame_message
+from .grpc import frame_message, message_prefix
 from .hpack_encode import encode_plain
 from .http2_frames import (
     DEFAULT_WINDOW,
@@ -41,6 +43,7 @@ _answer = _ANSWER.pack
 _trailer = struct.Struct(f">5sI{len(_OK_BLOCK)}s").pack
 _SIZE_UPDATE_ZERO = b"\x20"  # HPACK: our encoder's table has no entries from here on
 _MAX_CACHED_STATUSES = 256
+_BURST_BYTES = 1 << 20  # of queued DATA in one output
 _USEFUL_BYTES = 1024  # a DATA frame of that size counts as work done for the client
 _REMEMBERED_RESETS = 512
 
@@ -76,6 +79,7 @@ class Sender:
         self._initial_send_window = DEFAULT_WINDOW
         self._max_send_frame = 16384
         self._direct_limit = 16384  # the largest DATA of the fast path; -1: the next block needs a prefix
+        self._burst = _BURST_BYTES  # so much more queued DATA may go into the present output
         self._waiting: dict[int, Outgoing] = {}
         self._resets: dict[int, None] = {}  # streams we reset: frames in flight for them are no offence
         self._statuses: dict[tuple[int, str, bool], bytes] = {}
@@ -85,7 +89,17 @@ class Sender:
         """All bytes to write now; empties the output."""
         data = b"".join(self._out)
         self._out.clear()
+        self._burst = _BURST_BYTES
         return data
+
+    @property
+    def holds_back(self) -> bool:
+        """More could leave than the last output had: call ``resume`` once that is written."""
+        return bool(self._waiting) and self._send_window > 0
+
+    def resume(self) -> None:
+        """Go on with what the last output had no room for."""
+        self._pump_waiting()
 
     # -- answers -------------------------------------------------------------------------------------
 
@@ -124,6 +138,17 @@ class Sender:
         self._headers(stream_id, _HEADERS_BLOCK, end_stream=False)
         outgoing.trailers = _OK_BLOCK
         self._queue(outgoing, frame_message(message))
+
+    def reply_unary_in_parts(self, request: UnaryRequest, parts: Sequence[bytes]) -> None:
+        """As ``reply_unary`` with the pieces of a long message, which are not copied."""
+        request.answered = True
+        self.answers += 1
+        request.head.route.ok += 1
+        outgoing = Outgoing(request.stream_id, request.send_window)
+        self.streams[request.stream_id] = outgoing
+        self._headers(request.stream_id, _HEADERS_BLOCK, end_stream=False)
+        outgoing.trailers = _OK_BLOCK
+        self._queue(outgoing, message_prefix(sum(map(len, parts))), *parts)
 
     def fail_unary(self, request: UnaryRequest, code: int, message: str) -> None:
         """Answer a unary request with a status (``UnaryRequest.fail`` calls this once at most)."""
@@ -228,23 +253,30 @@ class Sender:
 
     # -- windows -------------------------------------------------------------------------------------
 
-    def _queue(self, stream: Outgoing, data: bytes) -> None:
-        size = len(data)
-        if self.queued_bytes > self.limits.max_queued_bytes:
+    def _queue(self, stream: Outgoing, *data: bytes) -> None:
+        size = sum(map(len, data))
+        if self.queued_bytes > self.limits.max_queued_bytes and self._queues_too_much():
             self._abort(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for the client's windows")
             return
-        stream.chunks.append(memoryview(data))
+        idle = not stream.chunks
+        stream.chunks.extend(memoryview(part) for part in data if part)
         stream.queued += size
         self.queued_bytes += size
-        if len(stream.chunks) == 1:
+        if idle:
             self._pump(stream)
+
+    def _queues_too_much(self) -> bool:
+        """Whether more waits than the limit, one answer left out: a single one may be of any size."""
+        waiting = (one.queued for one in self.streams.values() if isinstance(one, Outgoing))
+        largest = max(waiting, default=0)
+        return self.queued_bytes - largest > self.limits.max_queued_bytes
 
     def _pump(self, stream: Outgoing) -> None:
         """Send of one stream what the windows allow."""
         chunks = stream.chunks
         while chunks:
             room = min(stream.send_window, self._send_window, self._max_send_frame)
-            if room <= 0:
+            if room <= 0 or self._burst <= 0:
                 if stream.send_window > 0:
                     self._waiting[stream.stream_id] = stream
                 return
@@ -258,6 +290,7 @@ class Sender:
                 chunk = chunk[:room]
             stream.send_window -= size
             self._send_window -= size
+            self._burst -= size
             stream.queued -= size
             self.queued_bytes -= size
             self._put(FRAME.pack(size >> 8, size & 255, FrameType.DATA, 0, stream.stream_id))
@@ -271,7 +304,7 @@ class Sender:
             self._events.append(StreamWritable(stream))
 
     def _pump_waiting(self) -> None:
-        while self._waiting and self._send_window > 0:
+        while self._waiting and self._send_window > 0 and self._burst > 0:
             stream_id = next(iter(self._waiting))
             self._pump(self._waiting.pop(stream_id))
 

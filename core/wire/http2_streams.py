@@ -9,7 +9,7 @@ which is event, table entry and handle for the answer in one object.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -78,6 +78,11 @@ class UnaryRequest:
         """Answer with a serialised response; without effect once answered or when the client has gone."""
         if not self.answered:
             self._connection.reply_unary(self, message)
+
+    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
+        """As ``reply`` with the pieces of a long response."""
+        if not self.answered:
+            self._connection.reply_unary_in_parts(self, parts)
 
     def fail(self, code: int, message: str) -> None:
         """Answer with a gRPC status 1..16; without effect once answered or when the client has gone."""

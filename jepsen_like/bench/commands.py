@@ -49,9 +49,13 @@ def _members(_: click.Context, __: click.Parameter, value: str) -> list[int]:
               help="Interleaved rounds; the median counts.")  # fmt: skip
 @click.option("--self", "own", is_flag=True,
               help="Measure the simulator, the explorer and the checkers instead.")  # fmt: skip
-@click.option("--scale", is_flag=True, help="Measure many keys and revisions instead.")
-@click.option("--keys", default=1_000_000, show_default=True, type=click.IntRange(1_000, 10_000_000),
-              help="How many, for --scale.")  # fmt: skip
+@click.option("--scale", is_flag=True, help="Measure many keys, revisions, watchers and leases instead.")
+@click.option("--keys", default=1_000_000, show_default=True, type=click.IntRange(0, 10_000_000),
+              help="How many, for --scale; as many revisions are compacted.")  # fmt: skip
+@click.option("--watchers", default=10_000, show_default=True, type=click.IntRange(0, 1_000_000),
+              help="Of one prefix, for --scale; 0: leave them out.")  # fmt: skip
+@click.option("--leases", default=100_000, show_default=True, type=click.IntRange(0, 10_000_000),
+              help="How many, for --scale; 0: leave them out.")  # fmt: skip
 @click.option("--histories", type=click.Path(path_type=Path, file_okay=False), default=_HISTORIES,
               show_default=True, help="Recorded histories for --self.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -64,6 +68,8 @@ def bench(
     own: bool,
     scale: bool,
     keys: int,
+    watchers: int,
+    leases: int,
     histories: Path,
     as_json: bool,
 ) -> None:
@@ -78,7 +84,7 @@ def bench(
     if shutil.which(COMMANDS.get(against, (against.split()[0],))[0]) is None:
         raise _NotRun(f"{against} is not on PATH; on Debian: apt-get install etcd-server")
     if scale:
-        _measure_scale(against, keys, as_json)
+        _measure_scale(against, keys, watchers, leases, as_json)
         return
     console = Console(stderr=True)
     rows: list[Row] = []
@@ -113,15 +119,15 @@ def _measure_ourselves(histories: Path | None, as_json: bool) -> None:
         _show(table)
 
 
-def _measure_scale(against: str, keys: int, as_json: bool) -> None:
+def _measure_scale(against: str, keys: int, watchers: int, leases: int, as_json: bool) -> None:
     from .scale import measure_scale
 
-    table = Table(title="one member, many keys; ratio = reference / tercet")
+    table = Table(title="one member, many of everything; ratio = reference / tercet")
     for name in ("what", "unit", "tercet", against, "ratio"):
         table.add_column(name, justify="left" if name in ("what", "unit") else "right")
     try:
         with Console(stderr=True).status("starting") as status:
-            for row in measure_scale(("tercet", against), keys, status.update):
+            for row in measure_scale(("tercet", against), keys, watchers, leases, status.update):
                 if as_json:
                     click.echo(json.dumps(row.as_json()))
                 else:

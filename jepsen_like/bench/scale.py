@@ -3,7 +3,9 @@
 One member of each target gets the same keys, one after the other: it is filled by transactions, its memory
 is read, everything is read at once, it is stopped and started, and memory is read again. Then it takes as
 many puts of one key and is told to compact them, while one client puts on and notes how long each put takes:
-the longest is the stall that a user would see. A ratio is the reference's figure over ours.
+the longest is the stall that a user would see. Another client puts on while everything is read and while the
+history is hashed. Watchers and leases (``crowds``) have members of their own. A ratio is the reference's
+figure over ours.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from tercet.net.client import Client, open_client
 from tercet.net.client.values import Put
 from tercet.net.real import real_world
 
+from .crowds import Figure, lease_figures, watcher_figures
 from .load import Load, run_h2load
 from .payloads import VALUE_BYTES, grpc_frame
 from .targets import Target
@@ -51,23 +54,26 @@ class ScaleRow:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def measure_scale(targets: tuple[str, ...], keys: int, progress: Callable[[str], None]) -> Iterator[ScaleRow]:
-    """Measure every target with so many keys, and yield the figures side by side.
+def measure_scale(
+    targets: tuple[str, ...], keys: int, watchers: int, leases: int, progress: Callable[[str], None]
+) -> Iterator[ScaleRow]:
+    """Measure every target with so many keys, then watchers, then leases; yield the figures side by side.
+
+    A part that is asked for with 0 is left out.
 
     Raises:
         TargetFailed, LoadFailed: a server died, or a request failed.
     """
-    columns = []
-    for name in targets:
-        with tempfile.TemporaryDirectory(prefix="tercet-scale-", dir=".") as folder:
-            columns.append(list(_figures(name, keys, Path(folder), progress)))
-    for rows in zip(*columns, strict=True):
-        yield ScaleRow(rows[0][0], rows[0][1], tuple(round(row[2], 3) for row in rows))
+    for measure, count in ((_figures, keys), (watcher_figures, watchers), (lease_figures, leases)):
+        columns = []
+        for name in targets:
+            with tempfile.TemporaryDirectory(prefix="tercet-scale-", dir=".") as folder:
+                columns.append(list(measure(name, count, Path(folder).resolve(), progress)) if count else [])
+        for rows in zip(*columns, strict=True):
+            yield ScaleRow(rows[0][0], rows[0][1], tuple(round(row[2], 3) for row in rows))
 
 
-def _figures(
-    name: str, keys: int, folder: Path, progress: Callable[[str], None]
-) -> Iterator[tuple[str, str, float]]:
+def _figures(name: str, keys: int, folder: Path, progress: Callable[[str], None]) -> Iterator[Figure]:
     with Target(name, 1, folder) as target:
         progress(f"{name}: filling {keys:,} keys")
         began = time.monotonic()
@@ -77,8 +83,14 @@ def _figures(
         progress(f"{name}: reading everything")
         request = rpc.RangeRequest(key=_PREFIX, range_end=_PREFIX[:-1] + b"0", serializable=True)
         body = grpc_frame(request.SerializeToString())
-        whole = run_h2load(target.url("/etcdserverpb.KV/Range"), body, Load(1, 1), 1, window_bits=30)
+        path = target.url("/etcdserverpb.KV/Range")
+        whole = run_h2load(path, body, Load(1, 1), 1, window_bits=30)
         yield f"a range over {keys:,} keys", "s", whole.seconds
+        stalled = trio.run(_beside, target.url(""), lambda: run_h2load(path, body, Load(1, 1), 1))
+        yield "longest put while all keys are read", "ms", stalled * 1e3
+        path, body = target.url("/etcdserverpb.Maintenance/HashKV"), grpc_frame(b"")
+        stalled = trio.run(_beside, target.url(""), lambda: run_h2load(path, body, Load(1, 1), 1))
+        yield "longest put while all keys are hashed", "ms", stalled * 1e3
         progress(f"{name}: restarting")
         began = time.monotonic()
         target.restart(_RESTART_SECONDS)
@@ -117,6 +129,24 @@ async def _compact(endpoint: str) -> tuple[float, float]:
         await client.compact(revision, timeout=60.0)
         after = await _longest_put(client, _STALL_SECONDS)
     return before, after
+
+
+async def _beside(endpoint: str, work: Callable[[], object]) -> float:
+    """The longest put of a client while ``work`` runs in a thread, in seconds."""
+    world = real_world("scale", log_level="fatal", environment={})
+    longest = 0.0
+    async with open_client(world, [endpoint], request_timeout=60.0) as client, trio.open_nursery() as nursery:
+        await client.put(_PREFIX + b"beside", b"")  # connected
+        done = trio.Event()
+
+        async def run() -> None:
+            await trio.to_thread.run_sync(work)
+            done.set()
+
+        nursery.start_soon(run)
+        while not done.is_set():
+            longest = max(longest, await _longest_put(client, 0.05))
+    return longest
 
 
 async def _longest_put(client: Client, seconds: float) -> float:

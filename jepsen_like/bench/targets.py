@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ def _free_ports(count: int) -> list[int]:
 class Target:
     """One cluster of one or three members of one kind; a context manager that stops what it started."""
 
-    def __init__(self, name: str, members: int, folder: Path) -> None:
+    def __init__(self, name: str, members: int, folder: Path, flags: Sequence[str] = ()) -> None:
         self.name = name
+        self.flags = flags  # more than every member needs
         self.members = members
         self.folder = folder / f"{name.replace('/', '_').replace(' ', '_')}-{members}"
         self.folder.mkdir(parents=True)
@@ -73,7 +75,7 @@ class Target:
             "--name", f"m{number}", "--data-dir", str(self.folder / f"m{number}"),
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", cluster, "--initial-cluster-token", "bench",
+            "--initial-cluster", cluster, "--initial-cluster-token", "bench", *self.flags,
         ]  # fmt: skip
         with open(self.folder / f"m{number}.log", "ab") as log:
             self.processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))

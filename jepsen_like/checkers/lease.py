@@ -3,7 +3,7 @@
 Not early: a renewal that was answered at or after the time t0 keeps the lease for its time to live; nobody
 may see its key deleted before that, unless it was revoked on purpose. Not late: once the cluster is healed
 a lease that nobody renews is gone after its time to live and a bound; a new leader may start the time anew,
-once.
+once. With checkpoints (``Header.handover_seconds``) a change of leader costs that much and no more.
 
 Times are true ones, while members measure with their own clocks; ``Header.fast_clocks`` is the share by
 which those may run fast. Clocks that leap make the first promise void.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..history import History, Operation
+from ..history import Header, History, Operation
 from .verdict import Verdict
 
 __all__ = ["check_leases"]
@@ -102,6 +102,20 @@ def _early(history: History, leases: dict[int, _Lease], slack: float) -> _Broken
     return None
 
 
+def _counted(header: Header, last: int, wait: int) -> int:
+    """When leaders have counted ``wait`` since ``last``, each but for what taking office may have cost."""
+    cost = int(header.handover_seconds * _SECOND)
+    begin, left = last, wait
+    for office in header.offices:
+        if office > begin:
+            counted = max(0, office - begin - cost)
+            if counted >= left:
+                break
+            left -= counted
+            begin = office
+    return begin + cost + left
+
+
 def _late(history: History, leases: dict[int, _Lease], bound_seconds: float) -> _Broken | None:
     healed = history.header.healed
     if not healed:
@@ -114,8 +128,10 @@ def _late(history: History, leases: dict[int, _Lease], bound_seconds: float) -> 
             lease = by_key.get(kv.key)
             if lease is None:
                 continue
-            last = max([healed, *((o.returned or o.invoke) for o in lease.attempts)])
-            end = last + int((lease.ttl + bound_seconds) * _SECOND)
+            last = max((o.returned or o.invoke) for o in lease.attempts)
+            wait = int((lease.ttl + bound_seconds) * _SECOND)
+            header = history.header
+            end = _counted(header, last, wait) if header.handover_seconds else max(healed, last) + wait
             if read.invoke > end:
                 late = (read.invoke - end) / _SECOND
                 return (

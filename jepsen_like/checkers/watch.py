@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ..history import History, Operation, Watch, WatchBatch, WatchEvent
+from ..history import Header, History, Operation, Watch, WatchBatch, WatchEvent
 from .etcd import EtcdCheck
 from .etcd_store import Store, Version, execute, in_range, text_of
 from .verdict import Verdict
@@ -59,7 +59,7 @@ def check_watches(history: History, found: EtcdCheck) -> Verdict:
     log = changes(found)
     # In a store with other writers a watch may tell what no operation did.
     for watch in history.watches:
-        broken = next(_violations(watch, log, history.header.closed), None)
+        broken = next(_violations(watch, log, history.header), None)
         if broken is not None:
             promise, text, change = broken
             core = (change.operation,) if change is not None and change.operation is not None else ()
@@ -77,10 +77,10 @@ def check_watches(history: History, found: EtcdCheck) -> Verdict:
 _Violation = tuple[str, str, Change | None]
 
 
-def _violations(watch: Watch, log: list[Change], closed: bool) -> Iterator[_Violation]:
+def _violations(watch: Watch, log: list[Change], header: Header) -> Iterator[_Violation]:
     yield from _order(watch)
     yield from _bookmarks(watch)
-    yield from _against_the_log(watch, log, closed)
+    yield from _against_the_log(watch, log, header)
 
 
 def _order(watch: Watch) -> Iterator[_Violation]:
@@ -114,7 +114,12 @@ def _bookmarks(watch: Watch) -> Iterator[_Violation]:
             promised = max(promised, batch.revision)
 
 
-def _against_the_log(watch: Watch, log: list[Change], closed: bool) -> Iterator[_Violation]:
+def _compacted_by(header: Header, time: int) -> int:
+    """The highest revision whose compaction may have happened by then."""
+    return max((revision for asked, revision in header.compactions if asked < time), default=0)
+
+
+def _against_the_log(watch: Watch, log: list[Change], header: Header) -> Iterator[_Violation]:
     first = watch.start_revision or watch.created_revision + 1
     heard = max((_heard(batch) for batch in watch.batches), default=0)
     expected = [
@@ -138,14 +143,15 @@ def _against_the_log(watch: Watch, log: list[Change], closed: bool) -> Iterator[
                 continue
             change = by_place.get(place)
             if change is None:
-                if closed:
+                if header.closed:
                     yield (
                         "reliable",
                         f"an event of {place[1]!r} at revision {place[0]} which nobody made",
                         None,
                     )
                 continue
-            yield from _event(event, change, watch)
+            forgotten = place[0] <= _compacted_by(header, batch.time) and event.prev is None
+            yield from _event(event, change, watch.prev_kv and not forgotten)
     for change in expected:
         if (change.revision, change.key) not in delivered:
             yield (
@@ -160,7 +166,8 @@ def _heard(batch: WatchBatch) -> int:
     return batch.events[-1].kv.mod_revision if batch.events else batch.revision
 
 
-def _event(event: WatchEvent, change: Change, watch: Watch) -> Iterator[_Violation]:
+def _event(event: WatchEvent, change: Change, prev_kv: bool) -> Iterator[_Violation]:
+    """One event against what happened. What was before it may be left out once that is compacted."""
     kv = event.kv
     if (event.f == "delete") != (change.after is None):
         yield (
@@ -179,7 +186,7 @@ def _event(event: WatchEvent, change: Change, watch: Watch) -> Iterator[_Violati
                 f"{kv.key!r} came as {text_of((*shown, 0))}, it was {text_of(change.after)}",
                 change,
             )
-    if watch.prev_kv:
+    if prev_kv:
         before = event.prev
         told = (
             None

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from . import raft_logs, raft_members, raft_reads, raft_stability, raft_votes
+from . import (
+    raft_logs,
+    raft_members,
+    raft_reads,
+    raft_stability,
+    raft_votes,
+    replicated,
+    storage,
+    watches,
+)
 from .mutation import Mutation
 
 __all__ = ["MUTATIONS", "Mutation", "resolve_mutation"]
 
 MUTATIONS: dict[str, Mutation] = {
     mutation.name: mutation
-    for module in (raft_votes, raft_logs, raft_members, raft_reads, raft_stability)
+    for module in (
+        raft_votes, raft_logs, raft_members, raft_reads, raft_stability, storage, replicated, watches,
+    )
     for mutation in module.MUTATIONS
-}
+}  # fmt: skip
 
 
 def resolve_mutation(name: str) -> Mutation:

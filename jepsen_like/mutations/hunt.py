@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import msgspec
 from msgspec.structs import replace
@@ -24,8 +28,8 @@ class Row(msgspec.Struct, frozen=True):
     name: str
     origin: str
     found: bool
-    seeds_tried: int
-    cpu_seconds: float  # until found
+    seeds_tried: int  # the median over ``starts``
+    cpu_seconds: float  # until found; the median over ``starts``
     rule: str  # what it broke; "" when not found
     deviations: int  # in the schedule that found it
     shrunk_to: int
@@ -34,11 +38,14 @@ class Row(msgspec.Struct, frozen=True):
     replays: int = 0
     schedule: str = ""  # the shrunk one, for ``tercet sim explore --replay``
     exhaustive: str = ""  # moves and states of the exhaustive search; "" where the bug has no scope for it
+    starts: int = 1  # the hunt began anew at so many seeds
+    worst_seconds: float = 0.0  # the longest that one of them took
 
 
 #: A schedule that does not become as short as this is put aside for that of another failing seed.
 SHORT = 15
 _OTHER_SEEDS = 12
+_APART = 1_000_000  # seeds between two starts
 
 
 def hunt(
@@ -50,19 +57,60 @@ def hunt(
     strict: bool = True,
     replays: int = 1,
     exhaustive: bool = False,
+    starts: int = 1,
+    jobs: int = 1,
 ) -> Iterator[Row]:
-    """Hunt each of ``mutations`` (None: all) for at most ``cpu_seconds`` of CPU time.
+    """Hunt each of ``mutations`` (None: all that are in the core) for at most ``cpu_seconds`` of CPU time.
 
     Args:
         nodes: in clusters of so many; None: as many as the bug needs.
         replays: how often each shrunk schedule is run again, >= 1.
         exhaustive: also search the scopes of those bugs that have one.
+        starts: how often each is hunted, from seeds far apart, >= 1; the row tells the median time and the
+            worst, and a bug counts as found when every hunt found it. What the first one found is shrunk.
+        jobs: processes, >= 1; with more than one, the mutations must be those of ``MUTATIONS``.
     """
-    for mutation in MUTATIONS.values() if mutations is None else mutations:
-        row = _hunt_one(mutation, first_seed, nodes or mutation.nodes, cpu_seconds, strict, replays)
-        if exhaustive:
-            row = replace(row, exhaustive=_search(mutation))
-        yield row
+    if mutations is None:
+        mutations = [mutation for mutation in MUTATIONS.values() if mutation.world == "both"]
+    work = partial(
+        _hunt_row, first_seed=first_seed, nodes=nodes, cpu_seconds=cpu_seconds, strict=strict,
+        replays=replays, exhaustive=exhaustive, starts=starts,
+    )
+    if jobs == 1:
+        yield from map(work, mutations)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(_hunt_named, work), [mutation.name for mutation in mutations])
+
+
+def _hunt_named(work: partial[Row], name: str) -> Row:
+    return work(MUTATIONS[name])
+
+
+def _hunt_row(
+    mutation: Mutation, *, first_seed: int, nodes: int | None, cpu_seconds: float, strict: bool, replays: int,
+    exhaustive: bool, starts: int,
+) -> Row:
+    size = nodes or mutation.nodes
+    row = _hunt_one(mutation, first_seed, size, cpu_seconds, strict, replays)
+    tried, times, found = [row.seeds_tried], [row.cpu_seconds], row.found
+    for start in range(1, starts):
+        with mutation.apply():
+            again = explore(
+                first_seed=first_seed + start * _APART, nodes=size, cpu_seconds=cpu_seconds, strict=strict
+            )
+        found = found and again.failure is not None
+        tried.append(again.schedules)
+        times.append(again.cpu_seconds)
+    return replace(
+        row,
+        found=found,
+        seeds_tried=int(statistics.median(tried)),
+        cpu_seconds=statistics.median(times),
+        worst_seconds=max(times),
+        starts=starts,
+        exhaustive=_search(mutation) if exhaustive else "",
+    )
 
 
 def _hunt_one(
@@ -119,11 +167,12 @@ def _search(mutation: Mutation) -> str:
 
 
 def as_table(rows: Iterable[Row]) -> str:
-    """The rows as text, one line each under a heading."""
+    """The rows as text, one line each under a heading, and the times of all in one line."""
     lines = [
-        f"{'bug':<17}{'origin':<28}{'seeds':>7}{'cpu s':>8}  {'breaks':<21}{'deviations':>12}  "
-        f"{'replayed':<10}exhaustive: moves, states"
+        f"{'bug':<17}{'origin':<28}{'seeds':>7}{'median s':>10}{'worst s':>9}  {'breaks':<21}"
+        f"{'deviations':>12}  {'replayed':<10}exhaustive: moves, states"
     ]
+    rows = tuple(rows)
     for row in rows:
         if row.found:
             shrunk = f"{row.deviations} -> {row.shrunk_to}"
@@ -131,7 +180,13 @@ def as_table(rows: Iterable[Row]) -> str:
         else:
             shrunk, replayed = "", "NOT FOUND"
         lines.append(
-            f"{row.name:<17}{row.origin:<28}{row.seeds_tried:>7}{row.cpu_seconds:>8.2f}  {row.rule:<21}"
-            f"{shrunk:>12}  {replayed:<10}{row.exhaustive or '-'}"
+            f"{row.name:<17}{row.origin:<28}{row.seeds_tried:>7}{row.cpu_seconds:>10.2f}"
+            f"{row.worst_seconds:>9.2f}  {row.rule:<21}{shrunk:>12}  {replayed:<10}{row.exhaustive or '-'}"
+        )
+    if rows:
+        slowest, worst = max(row.cpu_seconds for row in rows), max(row.worst_seconds for row in rows)
+        lines.append(
+            f"{sum(row.found for row in rows)} of {len(rows)} found; CPU seconds over {rows[0].starts} "
+            f"starting seeds: the slowest median {slowest:.1f}, the worst of all {worst:.1f}"
         )
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from tercet.sim.explorer.exhaustive.scope import Scope
 
@@ -27,12 +27,13 @@ class Mutation:
     needs: str  # what a schedule must contain to show it
     apply: Callable[[], AbstractContextManager[None]]
     nodes: int = 5  # in which size of cluster the random explorer looks for it
+    world: Literal["both", "simulated"] = "both"  # the explorer has no drivers, disks and clients
     scope: Scope | None = None  # in which an exhaustive search finds it; None: it needs more than a small one
 
 
 @contextmanager
-def replaced(module: ModuleType, part: str, mutant: Callable[..., Any]) -> Iterator[None]:
-    """Put ``mutant`` in place of the function ``part`` of ``module``.
+def replaced(module: ModuleType | type, part: str, mutant: Callable[..., Any]) -> Iterator[None]:
+    """Put ``mutant`` in place of the function ``part`` of a module or class.
 
     Raises:
         AttributeError: the module has no such part; nothing was replaced.

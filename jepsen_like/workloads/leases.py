@@ -6,8 +6,11 @@ lets it go. After healing everybody lets go, waits, and looks: what is still the
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from tercet.sim.operator import logged_in
 
 from ..history import Answer, Operation
 from .calls import perform
@@ -24,10 +27,19 @@ LINGER_SECONDS: Final = 6.5
 
 
 async def hold_leases(
-    recorder: Recorder, setting: Setting, client: Client, prefix: str, prefix_end: str
+    recorder: Recorder,
+    setting: Setting,
+    client: Client,
+    prefix: str,
+    prefix_end: str,
+    ttls: tuple[int, int],
 ) -> None:
-    """Be one client until ``setting.stop``, and look once more afterwards."""
-    holder = _Holder(recorder, setting, client, prefix)
+    """Be one client until ``setting.stop``, and look once more afterwards.
+
+    Args:
+        ttls: seconds; a lease's time to live is drawn from the first on, below the second.
+    """
+    holder = _Holder(recorder, setting, client, prefix, ttls)
     while not setting.stop.is_set():
         await holder.one_lease()
         await holder.pause(300)
@@ -37,8 +49,11 @@ async def hold_leases(
 
 
 class _Holder:
-    def __init__(self, recorder: Recorder, setting: Setting, client: Client, prefix: str) -> None:
+    def __init__(
+        self, recorder: Recorder, setting: Setting, client: Client, prefix: str, ttls: tuple[int, int]
+    ) -> None:
         self.recorder, self.setting, self.client, self.prefix = recorder, setting, client, prefix
+        self.ttls = ttls
         self.draw = setting.world.rng.stream("leases")
         self.serial = 0
 
@@ -49,8 +64,8 @@ class _Holder:
         """The life of one lease, from its grant to where this client loses interest."""
         number, now = self.setting.number, self.setting.now
         self.serial += 1
-        asked = Operation(number, "grant", 0, value=self.draw.randrange(2, 4))
-        granted = await self.recorder.call(asked, partial(self._grant, asked), now)
+        asked = Operation(number, "grant", 0, value=self.draw.randrange(*self.ttls))
+        granted = await self.recorder.call(asked, self._as_user(partial(self._grant, asked)), now)
         if not isinstance(granted, tuple) or not isinstance(granted[0], int):
             return
         lease = granted[0]
@@ -58,7 +73,7 @@ class _Holder:
         self.recorder.note(Operation(number, "revoke", self.recorder.time(now()), lease=lease))
         key = f"{self.prefix}{number}.{self.serial}"
         put = Operation(number, "put", 0, key=key, value=f"{number}.{self.serial}", lease=lease)
-        await self.recorder.call(put, partial(perform, self.client, put), now)
+        await self.recorder.call(put, self._as_user(partial(perform, self.client, put)), now)
         for _ in range(self.draw.randrange(8)):
             if not self.setting.stop.is_set():
                 await self.pause(1200)
@@ -66,7 +81,10 @@ class _Holder:
                 return
         if self.draw.random() < 0.4:
             revoke = Operation(number, "revoke", 0, lease=lease)
-            await self.recorder.call(revoke, partial(self._revoke, lease), now)
+            await self.recorder.call(revoke, self._as_user(partial(self._revoke, lease)), now)
+
+    def _as_user(self, call: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+        return partial(logged_in, self.client, call)
 
     async def _grant(self, asked: Operation) -> tuple[int, int]:
         assert isinstance(asked.value, int)
@@ -75,7 +93,9 @@ class _Holder:
 
     async def _renew(self, lease: int) -> bool:
         renew = Operation(self.setting.number, "keepalive", 0, lease=lease)
-        left = await self.recorder.call(renew, partial(self._keep_alive, lease), self.setting.now)
+        left = await self.recorder.call(
+            renew, self._as_user(partial(self._keep_alive, lease)), self.setting.now
+        )
         return not isinstance(left, int) or left > 0
 
     async def _keep_alive(self, lease: int) -> int:

@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from tercet.core import rpc_errors
+from tercet.sim.operator import USER, logged_in
+
 from ..history import Answer, Comparison, Header, History, Operation, Request, Txn
 from .calls import perform
 from .leases import hold_leases
 from .recorder import Recorder
+from .room import make_room
 from .watching import follow
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ __all__ = ["PROFILES", "Profile", "Workload"]
 
 PREFIX: Final = "k/"
 PREFIX_END: Final = "k0"
+CHECKPOINT_SECONDS: Final = 0.5
+_LONG: Final = 0.06  # so many values are long
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +47,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     watchers: int = 2  # so many clients also watch
     request_seconds: float = 5.0
     leases: bool = False  # hold leases instead of making the calls
+    ttls: tuple[int, int] = (2, 4)  # of leases, seconds: from, below
+    options: Mapping[str, int | bool | float] = {}  # fields of ``MemberConfig``
 
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
@@ -55,8 +63,20 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "txn": Profile(weights={"cas": 50, "swap": 20, "get": 20, "delete": 10}, keys=3, watchers=1),
         "append": Profile(weights={"append": 60, "get": 40}, keys=2, watchers=1),
         "lease": Profile(weights={}, leases=True, request_seconds=1.5),
+        "checkpoint": Profile(
+            weights={},
+            leases=True,
+            ttls=(12, 13),
+            request_seconds=1.5,
+            options={"enable_lease_checkpoint": True, "lease_checkpoint_interval": CHECKPOINT_SECONDS},
+        ),
         "watch": Profile(
             weights={"put": 60, "delete": 15, "delete-range": 3, "swap": 12, "get": 10}, watchers=5
+        ),
+        "quota": Profile(
+            weights={"put": 60, "swap": 10, "get": 20, "past-get": 5, "delete": 5},
+            watchers=1,
+            options={"quota_backend_bytes": 48 << 10},
         ),
     }
 )  # fmt: skip
@@ -87,14 +107,14 @@ class Workload:
     async def client(self, setting: Setting) -> None:
         """Be one client until ``setting.stop``, and finish the call that is open then."""
         async with (
-            setting.client(request_timeout=self.profile.request_seconds) as client,
+            setting.client(request_timeout=self.profile.request_seconds, login=USER) as client,
             trio.open_nursery() as nursery,
         ):
             if setting.number < self.profile.watchers:
                 nursery.start_soon(self._watch, setting)
             nursery.start_soon(self._notice_healing, setting)
             if self.profile.leases:
-                await hold_leases(self.recorder, setting, client, PREFIX, PREFIX_END)
+                await hold_leases(self.recorder, setting, client, PREFIX, PREFIX_END, self.profile.ttls)
             else:
                 await _Caller(self, setting, client).run()
             nursery.cancel_scope.cancel()
@@ -105,7 +125,7 @@ class Workload:
 
     async def _watch(self, setting: Setting) -> None:
         draw = setting.world.rng.stream("watch")
-        async with setting.client() as client:
+        async with setting.client(login=USER) as client:
             await follow(client, self.recorder, setting, PREFIX, PREFIX_END, draw)
 
 
@@ -128,14 +148,19 @@ class _Caller:
         while not setting.stop.is_set():
             kind = self.draw.choices(self.kinds, self.weights)[0]
             asked = self._ask(kind, self.draw.choice(self.keys))
-            answer = await self.recorder.call(asked, partial(perform, self.client, asked), setting.now)
+            action = partial(logged_in, self.client, partial(perform, self.client, asked))
+            answer = await self.recorder.call(asked, action, setting.now)
             if isinstance(answer, Answer):
                 self._learn(asked, answer)
+            elif self.recorder.last_error == rpc_errors.NO_SPACE.message:
+                await make_room(setting, self.recorder)
             await setting.world.clock.sleep(self.draw.randrange(1, self.profile.pause_ms + 1) / 1000)
 
     def _value(self) -> str:
+        """One that occurs once; long now and then, so that members do not hold all of them in memory."""
         self.serial += 1
-        return f"{self.setting.number}.{self.serial}"
+        padding = "x" * self.draw.randrange(200, 2000) if self.draw.random() < _LONG else ""
+        return f"{self.setting.number}.{self.serial}{padding}"
 
     def _ask(self, kind: str, key: str) -> Operation:
         return _ASK[kind](self, Operation(self.setting.number, kind, 0, key=key))

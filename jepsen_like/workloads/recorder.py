@@ -7,7 +7,7 @@ things happened, so a history never has ties. What is still open at the end has 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -28,6 +28,7 @@ class Recorder:
     def __init__(self, header: Header) -> None:
         self.header = header
         self.asked = 0
+        self.last_error = ""  # of the call that ended last, "" after an answer
         self._done: list[Operation] = []
         self._open: dict[int, Operation] = {}
         self._watches: list[WatchRecord] = []
@@ -52,11 +53,14 @@ class Recorder:
         try:
             result = await action()
         except Rejected as error:
+            self.last_error = str(error)
             self._close(number, outcome="fail", returned=self.time(now()), error=str(error))
             return None
         except OutcomeUnknown as error:
+            self.last_error = str(error)
             self._close(number, error=str(error))
             return None
+        self.last_error = ""
         self._close(number, outcome="ok", returned=self.time(now()), result=result)
         return result
 
@@ -66,6 +70,17 @@ class Recorder:
     def healed(self, now: int) -> None:
         """From now on nothing is broken; the latest call counts."""
         self.header = msgspec.structs.replace(self.header, healed=now)
+
+    def compacting(self, asked: Iterable[tuple[int, int]]) -> None:
+        """Compactions were asked for at these times (ns), of these revisions."""
+        both = sorted((*self.header.compactions, *asked))
+        self.header = msgspec.structs.replace(self.header, compactions=tuple(both))
+
+    def led(self, offices: Iterable[int], handover_seconds: float) -> None:
+        """Leaders took office at these times (ns); see ``history.Header``."""
+        self.header = msgspec.structs.replace(
+            self.header, offices=tuple(offices), handover_seconds=handover_seconds
+        )
 
     def note(self, operation: Operation) -> None:
         """Add an operation that nobody waits for, such as the expiry that every lease may come to."""

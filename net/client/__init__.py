@@ -1,6 +1,7 @@
 """The Trio client library: kv, watch and lease over the ``World`` ports, for real and simulated clusters."""
 
 from .client import Client, open_client
+from .connection import Patience
 from .errors import (
     Compacted,
     ConnectionLost,
@@ -34,7 +35,7 @@ from .watch import Watch
 
 __all__ = [
     "Client", "Compacted", "Compare", "ConnectionLost", "Delete", "DeleteResult", "Event", "Get",
-    "GetResult", "Header", "KeepAlive", "KeyValue", "Lease", "LeaseState", "Member", "NotProcessed", "Put",
-    "PutResult", "RequestTimedOut", "Status", "Txn", "TxnResult", "Unreachable", "Watch", "WatchBatch",
-    "WatchCancelled", "open_client", "prefix_end",
+    "GetResult", "Header", "KeepAlive", "KeyValue", "Lease", "LeaseState", "Member", "NotProcessed",
+    "Patience", "Put", "PutResult", "RequestTimedOut", "Status", "Txn", "TxnResult", "Unreachable", "Watch",
+    "WatchBatch", "WatchCancelled", "open_client", "prefix_end",
 ]

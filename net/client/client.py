@@ -22,7 +22,7 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 from ..dial import Dialer, read_url
 from ..tls_settings import ClientTls
 from ..world import Connection, World
-from .connection import GrpcConnection
+from .connection import DEFAULT_PATIENCE, GrpcConnection, Patience
 from .errors import NotProcessed, RequestTimedOut, Unreachable
 from .lease import KeepAlive, LeaseCalls
 from .values import (
@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "open_client"]
 
-CONNECT_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.05
 INVALID_TOKEN: Final = "etcdserver: invalid auth token"
+OLD_REVISION: Final = "etcdserver: revision of auth store is old"
+OVERTAKEN_MAX: Final = 100
 
 Answer = TypeVar("Answer")
 
@@ -69,6 +70,7 @@ def open_client(
     request_timeout: float = 5.0,
     tls: ClientTls | None = None,
     login: tuple[str, str] | None = None,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> Client:
     """A client for ``async with``.
 
@@ -79,14 +81,15 @@ def open_client(
         tls: For ``https`` endpoints, and for those without a scheme; None: those are plain, and ``https``
             ones are verified by the system's authorities.
         login: User name and password, for a cluster with authentication; see ``Client.log_in``.
+        patience: How long a silent endpoint is borne with, whatever a call's own timeout is.
     """
-    return Client(world, endpoints, request_timeout=request_timeout, tls=tls, login=login)
+    return Client(world, endpoints, request_timeout=request_timeout, tls=tls, login=login, patience=patience)
 
 
 class _Attempts:
     """One call's request, and how its last attempt failed; None: it was never sent."""
 
-    __slots__ = ("last", "message", "path", "renewed", "repeatable")
+    __slots__ = ("last", "message", "overtaken", "path", "renewed", "repeatable")
 
     def __init__(self, path: str, message: bytes, repeatable: bool) -> None:
         self.path = path
@@ -94,6 +97,7 @@ class _Attempts:
         self.repeatable = repeatable
         self.last: TercetError | None = None
         self.renewed = False  # the token was, once
+        self.overtaken = 0  # times that a change of users or roles came between asking and doing
 
 
 class Client(LeaseCalls):
@@ -107,6 +111,7 @@ class Client(LeaseCalls):
         request_timeout: float = 5.0,
         tls: ClientTls | None = None,
         login: tuple[str, str] | None = None,
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         if not endpoints or request_timeout <= 0:
             raise ValueError(f"need endpoints and a timeout > 0, got {endpoints!r} and {request_timeout}")
@@ -115,6 +120,7 @@ class Client(LeaseCalls):
         self._endpoints = [(url, read_url(url).authority) for url in endpoints]
         self._dialer = Dialer(world, tls, protocols=("h2",))
         self._login = login
+        self._patience = patience
         #: What goes with every call: the token that ``log_in`` got.
         self.metadata: tuple[tuple[str, str], ...] = ()
         self._next = 0
@@ -305,6 +311,10 @@ class Client(LeaseCalls):
                     attempts.renewed = True
                     await self.log_in()
                     continue
+                if error.message == OLD_REVISION and attempts.overtaken < OVERTAKEN_MAX:
+                    attempts.overtaken += 1
+                    await self.log_in()
+                    continue
                 if error.code == Code.UNAVAILABLE:
                     self._leave(connection)
                 if not (attempts.repeatable and isinstance(error, OutcomeUnknown)):
@@ -327,7 +337,7 @@ class Client(LeaseCalls):
                 url, authority = self._endpoints[self._next % len(self._endpoints)]
                 connection: Connection | None = None
                 try:
-                    with self.world.clock.timeout(CONNECT_SECONDS):
+                    with self.world.clock.timeout(self._patience.dial):
                         connection = await self._dialer.dial(url)
                 except OSError:
                     pass
@@ -336,7 +346,7 @@ class Client(LeaseCalls):
                     await self.world.clock.sleep(RETRY_SECONDS)
                     continue
                 assert self._nursery is not None, "the client must be entered first"
-                self._current = GrpcConnection(self.world, connection, authority)
+                self._current = GrpcConnection(self.world, connection, authority, self._patience)
                 self._nursery.start_soon(self._current.run)
             return self._current
 

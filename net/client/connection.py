@@ -8,6 +8,7 @@ a stream beyond GOAWAY's last, or refused, was never processed; anything else th
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import unquote
 
@@ -22,12 +23,26 @@ from ..world import Connection, World
 from .errors import ConnectionLost, NotProcessed, rpc_error
 from .framing import ClientFraming, Event, FramingError
 
-__all__ = ["Call", "GrpcConnection"]
+__all__ = ["DEFAULT_PATIENCE", "Call", "GrpcConnection", "Patience"]
 
 RECEIVE_BYTES: Final = 64 << 10
 PENDING_BYTES_MAX: Final = 64 << 20
-#: With calls open and nothing heard for so long, ask by a PING; after three times as long give up.
-KEEP_ALIVE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client bears with a server that says nothing; all in seconds, all > 0."""
+
+    dial: float = 2.0  # until a connection stands
+    silence: float = 5.0  # with calls open and nothing heard: ask by a PING
+    answer: float = 10.0  # and nothing heard after that: give the connection up
+
+    def __post_init__(self) -> None:
+        if min(self.dial, self.silence, self.answer) <= 0:
+            raise ValueError(f"need times > 0, got {self}")
+
+
+DEFAULT_PATIENCE: Final = Patience()
 
 
 class Call:
@@ -111,12 +126,15 @@ class Call:
 class GrpcConnection:
     """A connection with its calls. ``run`` must run for anything to arrive."""
 
-    def __init__(self, world: World, connection: Connection, authority: str) -> None:
+    def __init__(
+        self, world: World, connection: Connection, authority: str, patience: Patience = DEFAULT_PATIENCE
+    ) -> None:
         self._world = world
         self._connection = connection
         self._channel = Channel(connection, PENDING_BYTES_MAX)
         self._framing = ClientFraming(authority)
         self._calls: dict[int, Call] = {}
+        self._patience = patience
         self._heard_at = world.clock.monotonic()
         self.usable = True  # new calls may be started
         self._flush()
@@ -268,13 +286,16 @@ class GrpcConnection:
             scope.cancel()
 
     async def _keep_alive(self, scope: trio.CancelScope) -> None:
-        clock = self._world.clock
+        clock, patience = self._world.clock, self._patience
         while True:
-            await clock.sleep(KEEP_ALIVE_SECONDS)
-            silent = clock.monotonic() - self._heard_at
-            if self.idle or silent < KEEP_ALIVE_SECONDS:
+            await clock.sleep(min(patience.silence, patience.answer))
+            now = clock.monotonic()
+            if self.idle:
+                self._heard_at = now  # there was nothing to hear
+            silent = now - self._heard_at
+            if silent < patience.silence:
                 continue
-            if silent >= 3 * KEEP_ALIVE_SECONDS:
+            if silent >= patience.silence + patience.answer:
                 scope.cancel()
                 return
             self._framing.ping()

@@ -17,6 +17,7 @@ from .command import Command, Program
 from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
 from .find import all_flags
 from .flagset import Parsed, Value, flag_value
+from .text import duration_text
 
 if TYPE_CHECKING:
     from ..tls_settings import ClientTls
@@ -62,6 +63,9 @@ class Settings:
     command_timeout: float
     tls: ClientTls | None
     login: tuple[str, str] | None
+    dial_timeout: float = 2.0
+    keepalive_time: float = 2.0
+    keepalive_timeout: float = 6.0
 
 
 class Context:
@@ -127,13 +131,34 @@ class Context:
         tls = self._tls("", "insecure-transport", self.yes("insecure-skip-tls-verify"))
         login = self._login(self.text("user"), self.text("password"))
         _ = self.printer
-        return Settings(self._endpoints(), cast("float", self._values["command-timeout"]), tls, login)
+        return self._settings(self._endpoints(), tls, login)
 
     def destination(self, endpoint: str) -> Settings:
         """How to reach the other cluster of ``make-mirror``."""
         tls = self._tls("dest-", "dest-insecure-transport", False)
         login = self._login(self.text("dest-user"), self.text("dest-password"))
-        return Settings((endpoint,), cast("float", self._values["command-timeout"]), tls, login)
+        return self._settings((endpoint,), tls, login)
+
+    def _settings(
+        self, endpoints: tuple[str, ...], tls: ClientTls | None, login: tuple[str, str] | None
+    ) -> Settings:
+        times = (
+            cast("float", self._values[name])
+            for name in ("command-timeout", "dial-timeout", "keepalive-time", "keepalive-timeout")
+        )
+        command, dial, silence, answer = times
+        if self.yes("debug"):
+            self._tell_flags()
+        return Settings(endpoints, command, tls, login, dial, silence, answer)
+
+    def _tell_flags(self) -> None:
+        """What every global flag is in the end, as environment variables; passwords are not told."""
+        for flag in self.program.flags:
+            value = self._values[flag.name]
+            if value and flag.name in ("password", "user"):
+                value = str(value).partition(":")[0] if flag.name == "user" else "********"
+            name = f"{self.program.prefix}_{flag.name.upper().replace('-', '_')}"
+            complain(f"{name}={_shown(value)}\n")
 
     def run(self, function: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
         """Run a command's asynchronous part. Errors of calls become failures with status 1."""
@@ -211,6 +236,15 @@ class Context:
         from .passwords import ask_password
 
         return name, ask_password("Password: ")
+
+
+def _shown(value: Value) -> str:
+    """A flag's value as the command line would take it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ",".join(map(str, value)) + "]"
+    return duration_text(value) if isinstance(value, float) else str(value)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Any:

@@ -18,7 +18,7 @@ from .contest import RANGE, Contender, first_key, session
 from .context import Context, Settings
 from .exec import run_command
 from .failures import ERROR, Failure
-from .main import HELD_SIGNALS
+from .run import HELD_SIGNALS
 from .session import connect
 from .watching import AnswerWatch
 

@@ -14,13 +14,14 @@ from tercet.core.errors import TercetError
 from tercet.core.rpc_errors import RpcError
 
 from ..client.client import Client, open_client
+from ..client.connection import Patience
 from ..dial import read_url
 from ..real import RealClock, RealDisk, RealNetwork, RealRng
 from ..tls_context import ClientCredentials
 from ..tls_settings import ClientTls, TlsError
 from ..world import World
 from .calls import ask, error_text
-from .context import Settings
+from .context import Settings, complain
 from .failures import BAD_ARGS, BAD_CONNECTION, ERROR, Failure
 
 __all__ = ["call_once", "check_tls", "connect", "lookup_services", "world"]
@@ -80,6 +81,11 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
         request_timeout=max(settings.command_timeout, 1e-3),
         tls=settings.tls,
         login=settings.login,
+        patience=Patience(
+            max(settings.dial_timeout, 1e-3),
+            max(settings.keepalive_time, 1e-3),
+            max(settings.keepalive_timeout, 1e-3),
+        ),
     )
     async with client:
         try:
@@ -87,9 +93,17 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
         except RpcError as error:
             if error.message != "etcdserver: authentication is not enabled":
                 raise Failure(BAD_CONNECTION, error_text(error)) from None
+            _note("retrying of unary invoker failed", error)
         except TercetError as error:
             raise Failure(BAD_CONNECTION, error_text(error)) from None
         yield client
+
+
+def _note(message: str, error: RpcError) -> None:
+    """What etcd's client says on the way, in its words, as one JSON line on standard error."""
+    from ..log import JsonLog  # only here: rarely needed
+
+    JsonLog(complain, world().clock.wall).log("warn", message, {"error": error_text(error)})
 
 
 def _readable(url: str) -> str:

@@ -7,7 +7,7 @@ later from the node's loop. No task exists per unary request (measured: 18 µs w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 __all__ = ["Methods", "StreamCall", "StreamHandler", "UnaryCall", "UnaryHandler"]
@@ -35,8 +35,15 @@ class UnaryCall(Protocol):
     def deadline(self) -> float | None:
         """The member's monotonic time when the client stops waiting; None: never."""
 
+    @property
+    def answered(self) -> bool:
+        """The call was answered, or nobody waits for an answer any more."""
+
     def reply(self, message: bytes) -> None:
         """Answer with a serialised response (status OK)."""
+
+    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
+        """As ``reply`` with a response too large to be copied at once, in pieces of about a megabyte."""
 
     def fail(self, code: int, message: str) -> None:
         """Answer with a gRPC status code 1..16 and etcd's text."""

@@ -8,7 +8,7 @@ for long (a lock) has a streaming handler; its one message is the answer, and it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Final
@@ -23,7 +23,8 @@ from .call import Methods, StreamHandler, UnaryHandler
 from .gateway_json import InputError, documents, dumps, from_json, to_json
 
 __all__ = [
-    "HTTP_STATUS", "PREFIXES", "ROUTES", "Gateway", "GatewayFailure", "error_body", "stream_error_body",
+    "HTTP_STATUS", "PREFIXES", "ROUTES", "SINCE_3_5", "Gateway", "GatewayFailure", "error_body",
+    "stream_error_body",
 ]
 
 PREFIXES: Final = ("/v3", "/v3beta")
@@ -86,6 +87,9 @@ ROUTES: Final[Mapping[str, str]] = {
     "/election/resign": _ELECTION + "Resign",
 }
 
+#: Paths that etcd 3.4 does not have.
+SINCE_3_5: Final = ("/maintenance/downgrade",)
+
 #: gRPC status -> HTTP status, as the gateway of etcd 3.4 maps them.
 HTTP_STATUS: Final[Mapping[int, int]] = {
     0: 200, 1: 408, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 412, 10: 409, 11: 400,
@@ -142,6 +146,13 @@ class _Unary:
     def reply(self, message: bytes) -> None:
         self.response = message
         self.finished.set()
+
+    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
+        self.reply(b"".join(parts))
+
+    @property
+    def answered(self) -> bool:
+        return self.finished.is_set()
 
     def fail(self, code: int, message: str) -> None:
         self.failure = GatewayFailure(int(code), message)
@@ -259,16 +270,19 @@ class Gateway:
         methods: the services behind it.
         max_calls: how many calls may be under way at once, those of all clients together; the next waits.
             As in etcd, whose gateway is one client of its server. None: no bound.
+        left_out: paths of ``ROUTES`` that are not served.
     """
 
-    def __init__(self, methods: Methods, *, max_calls: int | None = None) -> None:
+    def __init__(
+        self, methods: Methods, *, max_calls: int | None = None, left_out: Sequence[str] = ()
+    ) -> None:
         self._slots = trio.Semaphore(max_calls) if max_calls is not None else None
         self._unary: dict[str, tuple[Method, UnaryHandler | None]] = {}
         self._long: dict[str, StreamHandler] = {}  # unary methods whose handlers run as tasks
         self._stream: dict[str, tuple[Method, StreamHandler | None]] = {}
         for suffix, path in ROUTES.items():
             method = METHODS.get(path)
-            if method is None:
+            if method is None or suffix in left_out:
                 continue
             for prefix in PREFIXES:
                 if method.client_streaming or method.server_streaming:
@@ -314,9 +328,7 @@ class Gateway:
         except RpcError as error:
             raise GatewayFailure(int(error.code), error.message) from None
         except DecodeError:
-            raise GatewayFailure(
-                Status.INTERNAL, "grpc: failed to unmarshal the received message"
-            ) from None
+            raise GatewayFailure(Status.INTERNAL, "grpc: failed to unmarshal the received message") from None
         await call.finished.wait()
         if call.failure is not None:
             raise call.failure

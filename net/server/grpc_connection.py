@@ -278,6 +278,7 @@ class GrpcConnection:
                 self.break_off()
                 return
             if taken == len(data):
+                self._go_on()
                 return
             rest = memoryview(data)[taken:]
         else:
@@ -312,7 +313,14 @@ class GrpcConnection:
                     return
                 self.backlog_bytes -= len(piece)
         self._writing = False
+        self._go_on()
         self.drained.unpark_all()
+
+    def _go_on(self) -> None:
+        """All is written: if more was held back, it is for the next turn."""
+        if self.protocol.holds_back:
+            self.protocol.resume()
+            self.front.flusher.request()
 
     def break_off(self) -> None:
         """Close the transport now; the reader ends by itself. Idempotent."""

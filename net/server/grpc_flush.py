@@ -56,4 +56,7 @@ class Flusher:
         while True:
             if self._requested:
                 self.flush()
-            await self._wake.park()
+            if self._requested:  # by who was flushed, and has more
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._wake.park()

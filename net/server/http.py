@@ -22,13 +22,19 @@ from ..world import Connection, World
 from .admission import allowed_host, cors_headers, host_name, host_refusal
 from .call import Methods
 from .debug_pages import LogLevelRefused, set_log_level, variables
-from .gateway import HTTP_STATUS, Gateway, GatewayFailure, error_body, stream_error_body
+from .gateway import HTTP_STATUS, SINCE_3_5, Gateway, GatewayFailure, error_body, stream_error_body
 from .gateway_json import dumps
 from .health import CHECKS, HealthChecks, health_body
 from .node_metrics import node_samples
 
-__all__ = ["BODY_BYTES_MAX", "HEAD_BYTES_MAX", "IDLE_SECONDS", "Http1Handler", "make_http1_handler",
-           "make_metrics_handler"]
+__all__ = [
+    "BODY_BYTES_MAX",
+    "HEAD_BYTES_MAX",
+    "IDLE_SECONDS",
+    "Http1Handler",
+    "make_http1_handler",
+    "make_metrics_handler",
+]
 
 Http1Handler: TypeAlias = Callable[[World, Connection, bytes], Awaitable[None]]
 Headers: TypeAlias = list[tuple[str, str]]
@@ -98,9 +104,7 @@ class _Request:
         self.method = event.method.decode("ascii", "replace")
         self.path = unquote(path)
         self.query = parse_qs(query, keep_blank_values=True)
-        self.headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers
-        }
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         self.remote = remote
         self.body = b""
 
@@ -115,7 +119,8 @@ class _Pages:
         self._metrics: Metrics | None = None
         streams = config.max_concurrent_streams
         bound = streams if 0 < streams < UNBOUNDED_STREAMS else None
-        self.gateway = Gateway(methods, max_calls=bound) if methods is not None else None
+        newer = SINCE_3_5 if config.reported_version.startswith("3.4.") else ()
+        self.gateway = Gateway(methods, max_calls=bound, left_out=newer) if methods is not None else None
 
     async def answer(self, world: World, request: _Request) -> _Answer:
         """The response to anything but a gateway call."""
@@ -394,9 +399,7 @@ class _Exchange:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
             try:
-                await gateway.stream(
-                    request.path, request.body, _metadata(request), request.remote, write
-                )
+                await gateway.stream(request.path, request.body, _metadata(request), request.remote, write)
             except GatewayFailure as problem:
                 failure = problem
             nursery.cancel_scope.cancel()

@@ -26,7 +26,8 @@ etcd's v3 API as JSON over HTTP. Fields may be written by their own names or in 
 integers are strings in answers and may be strings or numbers in requests; bytes are base64; fields that are
 zero are left out of answers. A streaming method answers one JSON object a line, `{"result": ...}` or
 `{"error": ...}`. With authentication on, send the token of `/v3/auth/authenticate` in the header
-`Authorization`. Every path exists under `/v3beta`, too."""
+`Authorization`. Every path exists under `/v3beta`, too. A server that reports version 3.4, as it does unless
+told otherwise, has no `/v3/maintenance/downgrade`."""
 
 _SERVICES: Final[Mapping[str, str]] = {
     "KV": "Keys: read, write, delete, transactions, compaction.",

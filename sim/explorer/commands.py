@@ -16,7 +16,8 @@ import msgspec
 
 from .exhaustive.report import EXIT_CODES, changes_of, search_scope
 from .exhaustive.scope import Scope
-from .random import Exploration, Outcome, explore, replay
+from .many import explore_in_processes
+from .random import Exploration, Outcome, replay
 from .schedule import Schedule, describe
 from .shrink import shrink
 from .tracing import trace_schedule
@@ -49,7 +50,7 @@ def _scope_options(command: Callable[..., object]) -> Callable[..., object]:
     """The options of an exhaustive search."""
     counts = {
         "crashes": "Crashes, each with a restart.",
-        "duplicates": "Messages that arrive twice.",
+        "duplicates": "Messages that arrive twice (see also --lasting).",
         "beats": "Heartbeats.",
         "reads": "Reads.",
         "slow-writes": "Writes during which other things happen.",
@@ -65,6 +66,8 @@ def _scope_options(command: Callable[..., object]) -> Callable[..., object]:
             click.option(f"--{name}", type=_COUNT, default=0, help=f"With --exhaustive: {text}")
             for name, text in counts.items()
         ],
+        click.option("--lasting", is_flag=True,
+                     help="With --exhaustive: every message may arrive any number of times, at any time."),
         click.option("--change", multiple=True, metavar="CHANGE",
                      help="With --exhaustive: a configuration change, e.g. 'add 4' or 'remove 1, add 4'."),
         click.option("--memory-mb", type=click.IntRange(min=64), default=8192, show_default=True,
@@ -88,6 +91,8 @@ def explore_command(plant: Planter) -> click.Command:
                   help="Virtual time with faults in each schedule.")
     @click.option("--minutes", type=click.FloatRange(min=0.0), help="CPU time at most.")
     @click.option("--seed", type=int, help="The first seed; one is picked and printed if not given.")
+    @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
+                  help="Processes, at random; the result does not depend on it.")
     @click.option("--mutation", metavar="NAME", help="Plant a bug, e.g. B4.")
     @click.option("--consequences", is_flag=True,
                   help="Do not compare promises with the disk when they are sent; wait for what follows.")
@@ -98,7 +103,7 @@ def explore_command(plant: Planter) -> click.Command:
     def command(
         _random: bool, exhaustive: bool, nodes: int | None, schedules: int | None, seconds: float,
         minutes: float | None,
-        seed: int | None, mutation: str | None, consequences: bool, token: str | None,
+        seed: int | None, jobs: int, mutation: str | None, consequences: bool, token: str | None,
         trace_file: str | None, as_json: bool, terms: int, entries: int, change: tuple[str, ...],
         memory_mb: int, **budgets: Any,
     ) -> None:
@@ -143,8 +148,8 @@ def explore_command(plant: Planter) -> click.Command:
                 click.echo(f"seed {seed}", err=True)
             if schedules is None and minutes is None:
                 schedules = 1000
-            found = explore(
-                first_seed=seed, schedules=schedules, nodes=nodes, seconds=seconds,
+            found = explore_in_processes(
+                jobs, first_seed=seed, schedules=schedules, nodes=nodes, seconds=seconds,
                 cpu_seconds=None if minutes is None else minutes * 60.0, strict=not consequences,
                 progress=None if as_json else _progress,
             )
@@ -168,8 +173,7 @@ def _write_trace(schedule: Schedule, mutation: str | None, path: str | None) -> 
 
 
 def _progress(done: int, used: float) -> None:
-    if done % 100 == 0:
-        click.echo(f"\r{done} schedules, {done / max(used, 1e-9):.0f} a CPU second", nl=False, err=True)
+    click.echo(f"\r{done} schedules, {done / max(used, 1e-9):.0f} a CPU second", nl=False, err=True)
 
 
 def _again(schedule: Schedule, mutation: str | None) -> str:

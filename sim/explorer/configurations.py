@@ -7,14 +7,16 @@ and to leave a majority alive at the end that can decide whatever configuration 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from tercet.core.raft import Entry, EntryKind, RaftState
 from tercet.core.raft.membership import ImpossibleChange, changed, decoded
 from tercet.core.raft.quorum import Configuration, VoteResult, configuration_of, vote_result
 
+from ..invariants import Violation
 from .disk import Disk
 
-__all__ = ["Configurations"]
+__all__ = ["Configurations", "quorums_meet"]
 
 
 class Configurations:
@@ -29,7 +31,11 @@ class Configurations:
     def _catch_up(self) -> None:
         for entry in self._committed[self._read :]:
             if entry.kind == EntryKind.CONF_CHANGE:
-                configuration = _after(self._chain[-1][1], entry)
+                before = self._chain[-1][1]
+                configuration = _after(before, entry)
+                if not quorums_meet(before, configuration):
+                    story = f"{before} and {configuration}, made by entry {entry.index}, decide apart"
+                    raise Violation("joint safety", story)
                 self._chain.append((entry.index, configuration))
                 self._voted.update(dict.fromkeys(configuration.voters))
         self._read = len(self._committed)
@@ -76,6 +82,35 @@ class Configurations:
             if state is not None and state.configuration.members:
                 found.append(state.configuration)
         return found
+
+
+@lru_cache(maxsize=4096)
+def quorums_meet(one: Configuration, other: Configuration) -> bool:
+    """Whether nothing can be decided in both without a node that takes part in both decisions.
+
+    Of two configurations that follow each other this must hold (section 6). It need not hold of those that
+    any two nodes believe in: whoever lags behind several changes is kept from deciding by its log. Counted
+    from all subsets and not with the core's own arithmetic, so that a wrong count does not hide itself.
+    Without voters nothing is decided.
+    """
+    if not one.voters or not other.voters:
+        return True
+    either = sorted({*one.voters, *one.outgoing, *other.voters, *other.outgoing})
+    place = {node: 1 << number for number, node in enumerate(either)}
+    groups, others = (
+        [
+            (sum([place[node] for node in group]), len(group))
+            for group in (each.voters, each.outgoing)
+            if group
+        ]
+        for each in (one, other)
+    )
+    full = (1 << len(either)) - 1
+    return not any(
+        all(2 * (side & mask).bit_count() > size for mask, size in groups)
+        and all(2 * (~side & mask).bit_count() > size for mask, size in others)
+        for side in range(full + 1)
+    )
 
 
 def _after(configuration: Configuration, entry: Entry) -> Configuration:

@@ -40,7 +40,7 @@ class Exploration(msgspec.Struct, frozen=True):
     cpu_seconds: float
     virtual_seconds: float
     steps: int
-    digest: str  # over the digests of all schedules
+    digest: str  # over the digests of all schedules, whatever their order
     failure: Outcome | None
 
 
@@ -95,7 +95,7 @@ def explore(
         done += 1
         steps += outcome.steps
         virtual_us += outcome.virtual_us
-        mixed = (mixed * 0x100000001B3 ^ int(outcome.digest, 16)) & (1 << 64) - 1
+        mixed = (mixed + int(outcome.digest, 16) * (2 * seed + 1)) & (1 << 64) - 1
         used = time.process_time() - start
         if progress is not None:
             progress(done, used)

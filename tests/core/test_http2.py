@@ -167,6 +167,44 @@ def test_answers_leave_as_the_windows_open_and_in_turn() -> None:
     assert client.server.queued_bytes == 0
 
 
+def test_a_long_answer_in_parts_leaves_a_burst_at_a_time_however_wide_the_windows_are() -> None:
+    client = Client()
+    client.send(settings_frame(((4, 2**31 - 1),)) + window(0, 2**31 - 1 - 65535))
+    parts = [bytes([number]) * 700_000 for number in range(5)]
+    _unary(client.send(client.request(1))).reply_in_parts([*parts, b""])
+    outputs = [client.frames()]
+    while client.server.holds_back:
+        client.server.resume()
+        outputs.append(client.frames())
+    assert len(outputs) == 4
+    assert max(sum(len(f.payload) for f in output) for output in outputs) < 1_200_000
+    frames = [one for output in outputs for one in output]
+    head, data, trailers = client.answer(frames, 1)
+    assert data == frame_message(b"".join(parts))
+    assert (head[":status"], trailers["grpc-status"]) == ("200", "0")
+    assert client.server.queued_bytes == 0
+
+
+def test_a_held_back_answer_lets_others_have_the_next_burst() -> None:
+    client = Client()
+    client.send(settings_frame(((4, 2**31 - 1),)) + window(0, 2**31 - 1 - 65535))
+    for request in client.send(client.request(1) + client.request(3)):
+        assert isinstance(request, UnaryRequest)
+        request.reply_in_parts([bytes(1_500_000)])
+    assert 3 not in {f.stream_id for f in client.frames() if f.kind == DATA}
+    client.server.resume()
+    assert 3 in {f.stream_id for f in client.frames() if f.kind == DATA}
+
+
+def test_one_answer_of_any_size_may_wait_and_others_beside_it() -> None:
+    client = Client(Http2Limits(max_queued_bytes=100_000))
+    for number, size in enumerate((900_000, 90_000, 20_000)):
+        _unary(client.send(client.request(2 * number + 1))).reply(bytes(size))
+    assert not client.server.closed
+    _unary(client.send(client.request(7))).reply(bytes(10))
+    assert client.server.closed
+
+
 def test_a_starved_stream_hears_when_it_may_send_again() -> None:
     client = Client()
     stream = _stream(client.send(client.headers(1, path=WATCH)))

@@ -1,5 +1,7 @@
-// Uses a cluster through npm's etcd3; run by the tests: MODULE HOST:PORT,HOST:PORT...
-const [, , modulePath, hosts] = process.argv;
+// Uses a cluster through npm's etcd3; run by the tests:
+// MODULE HOST:PORT,HOST:PORT... [USER PASSWORD AUTHORITY CERTIFICATE KEY]
+const fs = require('fs');
+const [, , modulePath, hosts, username, password, ...files] = process.argv;
 const { Etcd3 } = require(modulePath);
 
 function check(what, condition) {
@@ -73,8 +75,38 @@ async function locks(client) {
   check('lock', order[0].endsWith('in') && order[1] === order[0].replace('in', 'out') && order.length === 4);
 }
 
+async function refused(what, words, call) {
+  let said = 'nothing';
+  try {
+    await call();
+  } catch (problem) {
+    said = problem.message;
+  }
+  check(`${what}: ${said}`, said.includes(words));
+}
+
+function connect(secret) {
+  const all = hosts.split(',');
+  if (!username) return new Etcd3({ hosts: all.map((host) => `http://${host}`) });
+  const [rootCertificate, certChain, privateKey] = files.map((file) => fs.readFileSync(file));
+  return new Etcd3({
+    hosts: all.map((host) => `https://${host}`),
+    credentials: { rootCertificate, certChain, privateKey },
+    auth: { username, password: secret },
+  });
+}
+
+async function denials(client) {
+  await refused('permission', 'permission denied', () => client.get('other'));
+  await refused('users', 'permission denied', () => client.getUsers());
+  const liar = connect('wrong');
+  await refused('password', 'invalid user ID or password', () => liar.get('js/a'));
+  liar.close();
+}
+
 async function main() {
-  const client = new Etcd3({ hosts: hosts.split(',').map((host) => `http://${host}`) });
+  const client = connect(password);
+  if (username) await denials(client);
   await keyValues(client);
   await watches(client);
   await leases(client);

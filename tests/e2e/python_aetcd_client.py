@@ -1,4 +1,7 @@
-"""Uses a cluster through PyPI's aetcd (asyncio); run by the tests with its own Python: HOST PORT."""
+"""Uses a cluster through PyPI's aetcd (asyncio); run by the tests with its own Python.
+
+Arguments: HOST PORT [USER PASSWORD].
+"""
 
 import asyncio
 import sys
@@ -62,8 +65,27 @@ async def locks(client):
     check("a released lock is free", taken)
 
 
+async def denials(client, host, port, user):
+    for key in (b"other", b"/other"):
+        try:
+            await client.get(key)
+        except aetcd.exceptions.ClientError as problem:
+            check("permission denied", "permission denied" in str(problem))
+        else:
+            check("a key of others is refused", False)
+    try:
+        async with aetcd.Client(host=host, port=port, username=user, password="wrong", timeout=10):
+            check("a wrong password is refused", False)
+    except aetcd.exceptions.ClientError as problem:
+        check("wrong password", "invalid user ID or password" in str(problem))
+
+
 async def main():
-    async with aetcd.Client(host=sys.argv[1], port=int(sys.argv[2]), timeout=10) as client:
+    host, port = sys.argv[1], int(sys.argv[2])
+    user, password = sys.argv[3:] or (None, None)
+    async with aetcd.Client(host=host, port=port, username=user, password=password, timeout=10) as client:
+        if user:
+            await denials(client, host, port, user)
         await key_values(client)
         await watches(client)
         await leases(client)

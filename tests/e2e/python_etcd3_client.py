@@ -1,4 +1,7 @@
-"""Uses a cluster through PyPI's etcd3; run by the tests with that package's own Python: HOST PORT."""
+"""Uses a cluster through PyPI's etcd3; run by the tests with that package's own Python.
+
+Arguments: HOST PORT [USER PASSWORD AUTHORITY CERTIFICATE KEY].
+"""
 
 import sys
 import threading
@@ -64,10 +67,10 @@ def leases(client):
     check("revoke", client.get("pl/a")[0] is None)
 
 
-def locks(client, host, port):
+def locks(client, connect):
     held = client.lock("pk", ttl=10)
     check("lock", held.acquire(timeout=5) and held.is_acquired())
-    other = etcd3.client(host=host, port=port)
+    other = connect()
     rival = other.lock("pk", ttl=10)
     check("a held lock is refused", not rival.acquire(timeout=1))
     check("release", held.release())
@@ -75,15 +78,38 @@ def locks(client, host, port):
     other.close()
 
 
+def denials(client, connect):
+    for key in ("other", "/other"):
+        try:
+            client.get(key)
+        except Exception as problem:
+            check("permission denied", "permission denied" in str(problem))
+        else:
+            check("a key of others is refused", False)
+    try:
+        connect(password="wrong")
+    except Exception as problem:
+        check("wrong password", "invalid user ID or password" in str(problem))
+    else:
+        check("a wrong password is refused", False)
+
+
 def main():
-    host, port = sys.argv[1], int(sys.argv[2])
-    client = etcd3.client(host=host, port=port, timeout=10)
+    host, port, *more = sys.argv[1:]
+    options = dict(zip(("user", "password", "ca_cert", "cert_cert", "cert_key"), more, strict=False))
+
+    def connect(**changed):
+        return etcd3.client(host=host, port=int(port), timeout=10, **{**options, **changed})
+
+    client = connect()
     check("status", client.status().version == "3.4.35")
     check("members", len(list(client.members)) == 3)
+    if options:
+        denials(client, connect)
     key_values(client)
     watches(client)
     leases(client)
-    locks(client, host, port)
+    locks(client, connect)
     client.close()
 
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from tercet.core.wire.grpc import frame_message
 from tercet.core.wire.http2_frames import PREFACE, settings_frame
 from tercet.core.wire.peer import MAGIC, Pong, Welcome, encode
+from tercet.core.wire.services import METHODS
+from tercet.jepsen_like.fuzz_every import PLAIN, Guise, every, every_json
 from tercet.jepsen_like.fuzz_messages import PREFIX, ask, change
 from tercet.jepsen_like.fuzz_peer import PeerTarget
-from tercet.jepsen_like.fuzz_run import legible
+from tercet.jepsen_like.fuzz_run import Endpoint, Tally, legible
+from tercet.jepsen_like.fuzz_run import fuzz as fuzz_members
 from tercet.jepsen_like.fuzz_streams import stream_of
+from tercet.jepsen_like.fuzz_vault import FLAGS, Vault
+from tercet.net.client import Client
+from tercet.net.server.gateway import ROUTES
 
-from .processes import Cluster, Member, environment
+from .processes import HOST, Cluster, Member, environment
 
 IDS = (1, 2, 3)
 TARGETS = tuple(
@@ -110,3 +120,54 @@ def test_an_answer_is_legible_when_its_sender_can_read_it(
     port: str, sent: bytes, received: bytes, wanted: bool
 ) -> None:
     assert legible(port, sent, received) is wanted
+
+
+def test_with_authentication_nothing_leaks_and_nothing_changes() -> None:
+    done = fuzz("--auth", "--streams", "1200", "--seed", "10", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["findings"]) == (0, []), done.stderr
+    assert report["auth"] is True
+    assert report["witness_writes"] == report["witness_reads"] > 0
+    assert {"client/http1/every", "client/http2/every"} <= report["kinds"].keys()
+    assert fuzz("--auth", "--client-endpoint", "127.0.0.1:1").returncode == 2
+
+
+def test_the_fuzzer_sees_leaks_and_changes_when_its_users_are_roots(tmp_path: Path) -> None:
+    """The tokens are root's: whatever is asked is told and done, and must be noticed."""
+
+    class Open(Vault):
+        async def fill(self, open_client: Callable[..., Client]) -> None:
+            await super().fill(open_client)
+            async with open_client(login=self.login) as client:
+                await client.log_in()
+                self.guise = Guise(aim=self.aim, tokens=(client.metadata[0][1],))
+
+    tally = Tally()
+    with Cluster(tmp_path, 1, flags=FLAGS) as cluster:
+        member = cluster.members[0]
+        endpoints = [Endpoint((HOST, member.client_port))]
+        trio.run(
+            partial(
+                fuzz_members, endpoints, seed=1, numbers=range(60), jobs=4, tally=tally,
+                progress=lambda done: None, alive=lambda: "", vault=Open("0123456789abcdef01234567"),
+            )
+        )  # fmt: skip
+    assert any(": leaked " in finding for finding in tally.findings)
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_a_secret_is_seen_in_plain_bytes_and_in_base64(shift: int) -> None:
+    mark = "0123456789abcdef01234567"
+    vault = Vault(mark)
+    padded = b"x" * shift + mark.encode() + b"y"
+    assert vault.leaks(padded)
+    assert vault.leaks(b'{"value":"' + base64.b64encode(padded) + b'"}')
+    assert not vault.leaks(b'{"value":"' + base64.b64encode(padded.replace(b"7", b"6")) + b'"}')
+
+
+def test_every_method_and_every_gateway_path_is_asked_for() -> None:
+    vault, rng = Vault("0" * 24), random.Random(1)
+    assert {every(rng, vault.aim)[0] for _ in range(2000)} == set(METHODS)
+    assert {every_json(rng, vault.aim)[0] for _ in range(2000)} == set(ROUTES)
+    left_out = set(METHODS) - {every(rng, PLAIN.aim)[0] for _ in range(2000)}
+    assert left_out == {"/etcdserverpb.Cluster/MemberAdd"}

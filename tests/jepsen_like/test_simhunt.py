@@ -8,6 +8,7 @@ from tercet.jepsen_like.motifs import MOTIFS, draw_motifs, motifs_named
 from tercet.jepsen_like.mutations import MUTATIONS
 from tercet.jepsen_like.simhunt import AIMS, hunt_simulated
 from tercet.jepsen_like.worker import Job, Pool
+from tercet.jepsen_like.workloads.mix import PROFILES
 
 
 def test_a_campaign_can_be_left_in_the_middle() -> None:
@@ -31,9 +32,10 @@ def test_a_hunt_that_finds_nothing_says_so() -> None:
 
 
 def test_every_aim_names_a_bug_and_motifs_that_exist() -> None:
-    for name, motifs in AIMS.items():
+    for name, aim in AIMS.items():
         assert name in MUTATIONS
-        assert motifs_named(motifs)
+        assert motifs_named(aim.motifs)
+        assert not aim.profile or aim.profile in PROFILES
     assert motifs_named("motifs") == tuple(MOTIFS)
     with pytest.raises(ValueError, match="no motif is called 'x'"):
         motifs_named("motifs:x")

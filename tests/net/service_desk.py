@@ -143,6 +143,13 @@ class FakeCall:
         assert self.status is None
         self.answer, self.status = message, (0, "")
 
+    @property
+    def answered(self) -> bool:
+        return self.status is not None
+
+    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
+        self.reply(b"".join(parts))
+
     def fail(self, code: int, message: str) -> None:
         assert self.status is None
         self.status = (code, message)

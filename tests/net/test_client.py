@@ -10,6 +10,7 @@ import trio
 from tercet.core import rpc_errors
 from tercet.core.errors import OutcomeUnknown, Rejected
 from tercet.core.rpc_errors import RpcError, RpcRejected, RpcUnknown
+from tercet.core.wire.proto import lock_pb2
 from tercet.net.client import (
     Client,
     Compacted,
@@ -23,6 +24,7 @@ from tercet.net.client import (
     open_client,
     prefix_end,
 )
+from tercet.net.client.connection import Patience
 from tercet.net.client.errors import rpc_error
 from tercet.net.world import World
 from tercet.sim.cluster import Cluster
@@ -246,6 +248,44 @@ def test_a_lease_ends_with_its_keys_unless_it_is_kept_alive() -> None:
     with_client(test)
 
 
+class _Overtaken:
+    """A connection whose server has changed its users between asking and doing, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.asked = 0
+
+    async def unary(self, path: str, message: bytes, metadata: object) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.asked += 1
+        if self.asked <= self.times:
+            raise rpc_errors.AUTH_OLD_REVISION.with_traceback(None)
+        return b""
+
+
+@pytest.mark.parametrize(("times", "asked", "succeeds"), [(3, 4, True), (1000, 101, False)])
+def test_a_call_overtaken_by_changes_of_users_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, times: int, asked: int, succeeds: bool
+) -> None:
+    server = _Overtaken(times)
+
+    async def connection(_: Client) -> _Overtaken:
+        return server
+
+    async def body(world: World) -> bool:
+        async with open_client(world, ["http://localhost:1"]) as client:
+            try:
+                await client.put(b"a", b"1")
+            except RpcError as error:
+                assert error.message == rpc_errors.AUTH_OLD_REVISION.message
+                return False
+        return True
+
+    monkeypatch.setattr(Client, "connection", connection)
+    assert run_in_world(body, seed=4) is succeeds
+    assert server.asked == asked
+
+
 def test_status_names_the_leader_and_the_answering_member() -> None:
     async def test(sim: SimWorld, cluster: Cluster, client: Client) -> None:
         await client.put(b"a", b"b")
@@ -289,3 +329,53 @@ def test_a_client_needs_endpoints_and_a_timeout() -> None:
             open_client(world, ("nonsense",))
 
     run_in_world(main)
+
+
+def test_an_endpoint_that_takes_calls_and_says_nothing_costs_the_patience_not_the_timeout() -> None:
+    sim = SimWorld(8, ())
+    cluster = Cluster(sim, 1)
+
+    async def swallow(task_status: trio.TaskStatus[None]) -> None:
+        listener = await sim.world_for("mute").net.listen("mute", 7)
+        task_status.started()
+        connection = await listener.accept()
+        while await connection.receive(1000):
+            pass
+
+    async def main() -> None:
+        cluster.start()
+        world = sim.world_for("client")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(swallow)
+            endpoints = ("http://mute:7", *cluster.endpoints)
+            patience = Patience(silence=2.0, answer=6.0)
+            async with open_client(world, endpoints, request_timeout=60.0, patience=patience) as client:
+                begun = world.clock.monotonic()
+                assert (await client.get(b"a")).kvs == ()
+                assert 8.0 <= world.clock.monotonic() - begun < 13.0
+            nursery.cancel_scope.cancel()
+
+    sim.run(main)
+
+
+def test_a_call_that_takes_its_time_after_a_long_idleness_is_not_given_up() -> None:
+    """Nothing was heard while nothing was asked: that is no sign that the server is gone."""
+
+    async def test(sim: SimWorld, cluster: Cluster, client: Client) -> None:
+        clock = client.world.clock
+        lease = await client.lease_grant(600)
+        await client.put(b"l/0", b"", lease=lease.id)
+        await clock.sleep(101.0)
+
+        async def free() -> None:
+            await clock.sleep(12.0)
+            async with open_client(client.world, cluster.endpoints) as other:
+                await other.delete(b"l/0")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(free)
+            request = lock_pb2.LockRequest(name=b"l", lease=lease.id)
+            locked = await client.call("/v3lockpb.Lock/Lock", request, lock_pb2.LockResponse.FromString, 30.0)
+        assert locked.key.startswith(b"l/")
+
+    with_client(test)

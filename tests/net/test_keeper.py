@@ -349,3 +349,36 @@ def test_a_log_that_does_not_go_with_the_backend_is_corruption() -> None:
     assert "ends with entry 17, but entry 20 was applied" in end
     assert "the log is empty" in nothing
     assert "goes on after entry 0" in missing
+
+
+def test_a_deleted_key_stays_deleted_when_only_its_deletion_was_let_go() -> None:
+    """The chunk with the put still holds what is wanted, the one with the deletion goes at the compaction."""
+    requests: list[tuple[Command, Message]] = [
+        *((Command.PUT, rpc.PutRequest(key=b"k%d" % number, value=b"v")) for number in range(6)),
+        (Command.DELETE_RANGE, rpc.DeleteRangeRequest(key=b"k0")),
+        (Command.PUT, rpc.PutRequest(key=b"other", value=b"v")),
+        (Command.COMPACTION, rpc.CompactionRequest(revision=9)),
+    ]
+
+    async def main(world: World) -> None:
+        opened = await Opened.open(world)
+        node, keeper = opened.node, opened.keeper
+        for index, (command, request) in enumerate(requests, 1):
+            data = encode_command(command, 0xA1, index, request.SerializeToString())
+            await opened.storage.append(HardState(TERM, 0xA1, index - 1), (Entry(TERM, index, data),))
+            node.persisted = index
+            node.machine.apply(Entry(TERM, index, data))
+            if index >= 6:
+                await keeper.commit()
+        while node.machine.scrubbing:
+            node.machine.scrub(100)
+        await keeper.commit()
+        await keeper.commit()
+        kept = node.machine.digest()
+        opened.close()
+        again = await Opened.open(world)
+        assert again.node.machine.store.latest(b"k0") is None
+        assert again.node.machine.digest() == kept
+        again.close()
+
+    run_in_world(main)

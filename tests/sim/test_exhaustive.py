@@ -37,6 +37,8 @@ command = explore_command(lambda name: resolve_mutation(name).apply())
         Scope(nodes=2, terms=1, entries=1, duplicates=1, beats=1),
         Scope(nodes=2, terms=2, entries=0, crashes=1, slow_writes=1),
         Scope(nodes=2, joining=1, terms=1, entries=0, changes=(((0, 3),),)),
+        Scope(terms=2, entries=1, lasting=True),
+        Scope(nodes=2, terms=2, entries=2, crashes=1, lasting=True),
         Scope(nodes=1, terms=2, entries=1, crashes=1, reads=1),
     ],
 )

@@ -26,10 +26,13 @@ from tercet.core.raft import (
     SnapshotMeta,
     TimeoutNow,
 )
+from tercet.core.raft.quorum import configuration_of
 from tercet.core.trace import Note, read_trace, verify
 from tercet.jepsen_like.mutations import MUTATIONS, resolve_mutation
 from tercet.sim.explorer.commands import explore_command, schedule_from_text, schedule_to_text
+from tercet.sim.explorer.configurations import quorums_meet
 from tercet.sim.explorer.disk import Disk
+from tercet.sim.explorer.many import explore_in_processes
 from tercet.sim.explorer.random import explore, replay, run_seed
 from tercet.sim.explorer.schedule import (
     Act,
@@ -254,3 +257,26 @@ def test_a_traced_run_verifies_through_the_core_and_a_bug_in_it_shows(tmp_path: 
 @pytest.mark.parametrize("arguments", [["--mutation", "B99"], ["--replay", "nonsense"], ["--nodes", "0"]])
 def test_the_command_says_when_it_did_not_run(arguments: list[str]) -> None:
     assert CliRunner().invoke(explore_command(plant), arguments).exit_code == 2
+
+
+def test_the_number_of_processes_changes_nothing() -> None:
+    alone = explore(first_seed=31, schedules=130, seconds=1.0)
+    for jobs in (1, 2):
+        found = explore_in_processes(jobs, first_seed=31, schedules=130, seconds=1.0)
+        assert (found.schedules, found.steps, found.digest) == (130, alone.steps, alone.digest)
+
+
+def test_every_process_has_the_planted_bug_and_the_first_failure_is_told() -> None:
+    with resolve_mutation("B3").apply():
+        alone = explore(first_seed=5, schedules=300).failure
+        found = explore_in_processes(2, first_seed=5, schedules=300).failure
+    assert alone is not None and found is not None
+    assert (found.seed, found.digest) == (alone.seed, alone.digest)
+
+
+def test_configurations_that_follow_each_other_cannot_decide_apart() -> None:
+    old = configuration_of((1, 2, 3))
+    assert quorums_meet(old, configuration_of((1, 2, 3, 4)))
+    assert quorums_meet(old, configuration_of((3, 4, 5), (1, 2, 3)))
+    assert not quorums_meet(old, configuration_of((1, 4, 5)))
+    assert not quorums_meet(configuration_of((1, 2)), configuration_of((3, 4)))

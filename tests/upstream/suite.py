@@ -7,8 +7,9 @@
 
 Debian packages the sources of etcd 3.4.23 with its tests (``golang-etcd-server-dev``; the compiler is
 ``golang-go``). The suite starts ``etcd`` and ``etcdctl`` from a folder; here that folder holds wrappers that
-``exec`` what is to be tested. Each test runs in a process and a network namespace of its own, so that a
-test that hangs or leaves something behind cannot harm the next, and several may run at once.
+``exec`` what is to be tested. Each test runs in a process and, where the machine allows it, in a network
+namespace of its own, so that a test that hangs or leaves something behind cannot harm the next, and several
+may run at once.
 ``expected.json`` lists the tests that need not pass, each with its reason.
 """
 
@@ -31,10 +32,14 @@ from pathlib import Path
 __all__ = ["Outcome", "Suite", "expected_failures"]
 
 SOURCES = Path("/usr/share/gocode/src/go.etcd.io/etcd/tests/e2e")
+VERSION = "3.4.23"  # the suite looks for its own version in /metrics
 PACKAGES = "golang-go golang-etcd-server-dev etcd-server etcd-client"
 #: The API that a test is about; the old ones are an option of their own.
 V2 = re.compile(r"V2|ReleaseUpgrade|Migrate")
 MOST_OUTPUT_LINES = 25
+#: Ways to a network and processes of one's own: as root, and with a user namespace where that is allowed.
+ISOLATE = ("unshare", "-n", "-p", "-f", "--kill-child", "--mount-proc")
+ISOLATE_WITHOUT_ROOT = (*ISOLATE, "-r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,12 @@ class Outcome:
     output: str
 
 
-def expected_failures() -> dict[str, str]:
-    """Tests that need not pass, with the reason."""
+def expected_failures(server: str = "ours", ctl: str = "real") -> dict[str, str]:
+    """Tests that need not pass, with the reason: by either of our programs, where it is tried."""
     path = Path(__file__).with_name("expected.json")
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    listed: dict[str, dict[str, str]] = json.loads(path.read_text())
+    found = dict(listed["tercet"] if server == "ours" else {})
+    return found | (listed["tercetctl"] if ctl == "ours" else {})
 
 
 class Suite:
@@ -74,9 +80,17 @@ class Suite:
         self._binary = folder / "e2e.test"
         self._programs = folder / "bin"
         self._programs.mkdir()
+        #: How a test gets a network of its own; (): this machine has no way, and tests run one at a time.
+        self.isolation = next(filter(_works, (ISOLATE, ISOLATE_WITHOUT_ROOT)), ())
         ours = Path(sys.executable).parent
-        self._wrap("etcd", ours / "tercet" if server == "ours" else Path(shutil.which("etcd") or ""))
-        self._wrap("etcdctl", ours / "tercetctl" if ctl == "ours" else Path(shutil.which("etcdctl") or ""))
+        if server == "ours":
+            self._wrap("etcd", ours / "tercet", PYTHONUTF8="1", ETCD_REPORTED_VERSION=VERSION)
+        else:
+            self._wrap("etcd", Path(shutil.which("etcd") or ""))
+        if ctl == "ours":
+            self._wrap("etcdctl", ours / "tercetctl", PYTHONUTF8="1")
+        else:
+            self._wrap("etcdctl", Path(shutil.which("etcdctl") or ""))
         self._compile()
 
     def __enter__(self) -> Suite:
@@ -85,17 +99,16 @@ class Suite:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def _wrap(self, name: str, program: Path) -> None:
+    def _wrap(self, name: str, program: Path, **environment: str) -> None:
+        if not program.is_file():
+            raise FileNotFoundError(f"{program} is not installed")
         wrapper = self._programs / name
-        wrapper.write_text(f'#!/bin/sh\nexport PYTHONUTF8=1\nexec {program} "$@"\n')
+        exports = "".join(f"export {key}={value}\n" for key, value in environment.items())
+        wrapper.write_text(f'#!/bin/sh\n{exports}exec {program} "$@"\n')
         wrapper.chmod(0o755)
 
     def _compile(self) -> None:
-        cache = Path(self._folder.name) / "cache"
-        environment = {
-            **os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOFLAGS": "",
-            "GOCACHE": os.environ.get("GOCACHE", str(cache)),
-        }  # fmt: skip
+        environment = {**os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOFLAGS": ""}
         command = ["go", "test", "-c", "-o", str(self._binary), "."]
         subprocess.run(command, cwd=SOURCES, env=environment, check=True)
 
@@ -110,12 +123,14 @@ class Suite:
         ]  # fmt: skip
 
     def run(self, test: str, seconds: float = 120.0) -> Outcome:
-        """Run one test in a network namespace of its own, at most so long."""
+        """Run one test, at most so long."""
         script = (
-            f"ip link set lo up; exec {self._binary} -test.v -test.run '^{test}$' "
+            f"exec {self._binary} -test.v -test.run '^{test}$' "
             f"-test.timeout {int(seconds)}s -bin-dir {self._programs}"
         )
-        command = ["unshare", "-n", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-c", script]
+        command = ["sh", "-c", script]
+        if self.isolation:
+            command = [*self.isolation, "sh", "-c", f"ip link set lo up; {script}"]
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="etcd-suite-data-") as scratch:
             environment = {**os.environ, "TMPDIR": scratch}
@@ -133,11 +148,13 @@ class Suite:
             return Outcome(test, "timeout", spent, output)
         if f"--- SKIP: {test}" in output:
             return Outcome(test, "skip", spent, output)
-        return Outcome(test, "pass" if finished.returncode == 0 else "fail", spent, output)
+        # What the suite says after that is about its own goroutines.
+        passed = finished.returncode == 0 or f"--- PASS: {test} " in output
+        return Outcome(test, "pass" if passed else "fail", spent, output)
 
     def run_all(self, names: list[str], jobs: int) -> Iterator[Outcome]:
         """Run the tests, several at once; outcomes come in the order of ``names``."""
-        with ThreadPoolExecutor(jobs) as pool:
+        with ThreadPoolExecutor(jobs if self.isolation else 1) as pool:
             yield from pool.map(self.run, names)
 
 
@@ -153,7 +170,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="print the end of what failing tests said")
     parser.add_argument("--json", action="store_true", help="one object a line instead of the table")
     arguments = parser.parse_args()
-    reasons = expected_failures()
+    reasons = expected_failures(arguments.server, arguments.ctl)
     counts: dict[str, int] = {}
     surprises = []
     with Suite(arguments.server, arguments.ctl) as suite:
@@ -167,6 +184,10 @@ def main() -> int:
         print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
         print(f"{len(surprises)} without a listed reason{': ' if surprises else ''}{' '.join(surprises)}")
     return 1 if surprises else 0
+
+
+def _works(isolation: tuple[str, ...]) -> bool:
+    return subprocess.run([*isolation, "true"], capture_output=True, check=False).returncode == 0
 
 
 def _show(outcome: Outcome, reason: str, *, as_json: bool, verbose: bool) -> None:

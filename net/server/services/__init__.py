@@ -11,6 +11,7 @@ from ...config import MemberConfig
 from ...leases import LeaseKeeper
 from ...metrics import Metrics
 from ...quota import Quota
+from ...turns import Turns
 from ...world import World
 from ..call import StreamHandler, UnaryHandler
 from .auth import AuthService
@@ -60,12 +61,13 @@ class Services:
         quota = Quota(node, config.quota_backend_bytes)
         if node.keeper is not None:
             node.keeper.on_commit.append(quota.refresh)
-        kv = KvService(node, answers, guard, quota, max_txn_ops=config.max_txn_ops)
+        self.turns = turns = Turns()
+        kv = KvService(node, answers, guard, quota, turns, max_txn_ops=config.max_txn_ops)
         lease = LeaseService(
-            world, node, answers, guard, self.leases, self._leader, quota,
+            world, node, answers, guard, self.leases, self._leader, quota, turns,
             election_timeout_ms=config.election_timeout_ms,
         )
-        maintenance = MaintenanceService(world, node, answers, config)
+        maintenance = MaintenanceService(world, node, answers, config, turns)
         self.watch = WatchService(
             world, node, answers, guard,
             election_timeout=election_timeout, fragment_bytes=config.max_request_bytes,
@@ -106,12 +108,13 @@ class Services:
         self._changes.look_again()
 
     async def run(self) -> None:
-        """Lease expiry, questions to the leader, progress notifications; until cancelled."""
+        """Lease expiry, long reads, questions to the leader, progress notifications; until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.leases.run)
             nursery.start_soon(self._leader.run)
             nursery.start_soon(self._auth.run)
             nursery.start_soon(self._guard.run)
+            nursery.start_soon(self.turns.run)
             nursery.start_soon(self.watch.run, self._progress_interval)
 
     def shut(self) -> None:

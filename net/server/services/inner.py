@@ -6,7 +6,7 @@ replicated and worded alike, and carry the client's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import trio
@@ -42,6 +42,15 @@ class InnerCall:
         """Answer with a serialised response."""
         self.response = message
         self.finished.set()
+
+    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
+        """Answer with the pieces of a long response."""
+        self.reply(b"".join(parts))
+
+    @property
+    def answered(self) -> bool:
+        """There is an answer."""
+        return self.finished.is_set()
 
     def fail(self, code: int, message: str) -> None:
         """Answer with an error."""

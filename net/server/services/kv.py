@@ -24,6 +24,7 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ...auth import Guard
 from ...quota import Quota, put_cost, txn_cost
+from ...turns import Turns, restarting
 from ..call import UnaryCall, UnaryHandler
 from .member import Answers, Member, ProposalDone
 
@@ -43,8 +44,9 @@ class KvService:
     """``etcdserverpb.KV`` of one member. ``max_txn_ops`` bounds each list of a transaction."""
 
     def __init__(
-        self, member: Member, answers: Answers, guard: Guard, quota: Quota, *, max_txn_ops: int
+        self, member: Member, answers: Answers, guard: Guard, quota: Quota, turns: Turns, *, max_txn_ops: int
     ) -> None:
+        self._turns = turns
         self._quota = quota
         self._member = member
         self._answers = answers
@@ -152,12 +154,23 @@ class KvService:
         return check_txn_permission(auth, who, request)
 
     def _reply(self, call: UnaryCall, read: Callable[[R], tuple[int, bytes]], request: R) -> None:
+        if isinstance(request, rpc.RangeRequest) and self._member.machine.range_is_long(request):
+            self._reply_in_turns(call, request)
+            return
         try:
             revision, body = read(request)
         except RpcError as refused:
             call.fail(refused.code, refused.message)
         else:
             self._answers.reply(call, revision, body)
+
+    def _reply_in_turns(self, call: UnaryCall, request: rpc.RangeRequest) -> None:
+        steps = restarting(lambda: self._member.machine, lambda machine: machine.range_in_pages(request))
+
+        def answer(result: tuple[int, list[bytes]]) -> None:
+            self._answers.reply_in_parts(call, *result)
+
+        self._turns.start(call, steps, answer)
 
     def _range_body(self, request: rpc.RangeRequest) -> tuple[int, bytes]:
         return self._member.machine.range(request)

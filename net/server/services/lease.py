@@ -6,7 +6,7 @@ a TTL below the minimum is raised here, too, so that every member applies the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from tercet.core import rpc_errors
@@ -15,18 +15,22 @@ from tercet.core.auth.store import AuthStore
 from tercet.core.auth.values import READ, Identity
 from tercet.core.lease.lessor import MAX_TTL, minimum_ttl
 from tercet.core.machine import Command, Outcome
+from tercet.core.mvcc.pages import Steps
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ...auth import Guard
 from ...leases import LeaseKeeper
 from ...quota import LEASE_COST, Quota
+from ...turns import Turns
 from ...world import World
 from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
 from .leader_calls import LeaderCalls
 from .member import Answers, Member
 
 __all__ = ["LeaseService"]
+
+_LISTED_IN_A_TURN = 5_000
 
 
 class LeaseService:
@@ -41,10 +45,12 @@ class LeaseService:
         keeper: LeaseKeeper,
         leader: LeaderCalls,
         quota: Quota,
+        turns: Turns,
         *,
         election_timeout_ms: int,
     ) -> None:
         self._member = member
+        self._turns = turns
         self._answers = answers
         self._guard = guard
         self._keeper = keeper
@@ -103,9 +109,12 @@ class LeaseService:
             call.fail(error.code, error.message)
             return
         machine = self._member.machine
-        found = [rpc.LeaseStatus(ID=lease_id) for lease_id in sorted(lease.id for lease in machine.lessor)]
-        body = rpc.LeaseLeasesResponse(leases=found).SerializeToString()
-        self._answers.reply(call, machine.revision, body)
+        ids = sorted(lease.id for lease in machine.lessor)
+        revision = machine.revision
+        self._turns.start(
+            call, _listed(ids), lambda parts: self._answers.reply_in_parts(call, revision, parts),
+            at_once=len(ids) <= _LISTED_IN_A_TURN,
+        )
 
     def time_to_live(self, call: UnaryCall) -> None:
         """The leader knows; its answer gets this member's header. Keys are shown to who may read them all."""
@@ -133,6 +142,16 @@ class LeaseService:
                 raise rpc_errors.NO_LEADER.with_traceback(None)
             answer = await self._leader.wait("lease/renew", message)
             await call.send(self._answers.header(self._member.machine.revision) + answer)
+
+
+def _listed(ids: Sequence[int]) -> Steps[list[bytes]]:
+    """The body of a ``LeaseLeasesResponse``, in parts."""
+    parts: list[bytes] = []
+    for start in range(0, len(ids), _LISTED_IN_A_TURN):
+        page = [rpc.LeaseStatus(ID=lease_id) for lease_id in ids[start : start + _LISTED_IN_A_TURN]]
+        parts.append(rpc.LeaseLeasesResponse(leases=page).SerializeToString())
+        yield
+    return parts
 
 
 def _refuse_keys(keys: Iterable[bytes], auth: AuthStore, who: Identity) -> RpcError | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from tercet.core.machine import Command, Outcome
+from tercet.core.machine import Command, Machine, Outcome
 from tercet.core.mvcc.checks import check_compaction
-from tercet.core.mvcc.hashing import hash_history
+from tercet.core.mvcc.hashing import hash_in_pages, hash_is_long
+from tercet.core.mvcc.pages import Steps
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ...config import MemberConfig
+from ...turns import Turns, restarting
 from ...world import World
 from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
 from .downgrade import Downgrades
@@ -31,8 +33,11 @@ def database_bytes(member: Member) -> int:
 class MaintenanceService:
     """``etcdserverpb.Maintenance`` of one member."""
 
-    def __init__(self, world: World, member: Member, answers: Answers, config: MemberConfig) -> None:
+    def __init__(
+        self, world: World, member: Member, answers: Answers, config: MemberConfig, turns: Turns
+    ) -> None:
         self._member = member
+        self._turns = turns
         self._answers = answers
         self._config = config
         self._snapshots = Snapshots(partial(open_view, world, member), answers)
@@ -90,15 +95,25 @@ class MaintenanceService:
     def hash_kv(self, call: UnaryCall) -> None:
         """The hash of the keys' history up to a revision, the same number as etcd's."""
         request = rpc.HashKVRequest.FromString(call.message)
-        store = self._member.machine.store
-        revision = request.revision if request.revision > 0 else store.revision
-        if request.revision > 0:
-            error = check_compaction(revision, store.compacted, store.revision)
-            if error is not None:
-                call.fail(error.code, error.message)
-                return
-        response = rpc.HashKVResponse(hash=hash_history(store, revision), compact_revision=store.compacted)
-        self._answers.reply(call, store.revision, response.SerializeToString())
+        steps = restarting(
+            lambda: self._member.machine, lambda machine: _hash_history(machine, request.revision)
+        )
+        self._turns.start(
+            call, steps, lambda answer: self._answers.reply(call, *answer),
+            at_once=not hash_is_long(self._member.machine.store),
+        )
+
+
+def _hash_history(machine: Machine, asked: int) -> Steps[tuple[int, bytes]]:
+    """The newest revision, and the body of the response; of the state at the first step."""
+    store = machine.store
+    newest, compacted = store.revision, store.compacted
+    if asked > 0:
+        error = check_compaction(asked, compacted, newest)
+        if error is not None:
+            raise error.with_traceback(None)
+    hashed = yield from hash_in_pages(store, asked if asked > 0 else newest)
+    return newest, rpc.HashKVResponse(hash=hashed, compact_revision=compacted).SerializeToString()
 
 
 def _finish_bare(call: UnaryCall, outcome: Outcome | RpcError) -> None:

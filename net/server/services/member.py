@@ -92,6 +92,10 @@ class Answers:
         """Answer with a header and a body without one."""
         call.reply(self._prefix.encode(revision, self._member.term) + body)
 
+    def reply_in_parts(self, call: UnaryCall, revision: int, parts: list[bytes]) -> None:
+        """As ``reply`` with a long body."""
+        call.reply_in_parts([self._prefix.encode(revision, self._member.term), *parts])
+
     def finish(self, call: UnaryCall, outcome: Outcome | RpcError) -> None:
         """Answer a call with what became of its proposal."""
         if isinstance(outcome, Outcome):

@@ -17,7 +17,7 @@ from tercet.core import rpc_errors
 from tercet.core.auth.permits import check_keys
 from tercet.core.auth.values import NOBODY, READ
 from tercet.core.mvcc.ranges import range_end_of
-from tercet.core.mvcc.record import Event, varint
+from tercet.core.mvcc.record import Event, encode_event, varint
 from tercet.core.mvcc.store import Store
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
@@ -36,6 +36,8 @@ PROGRESS_SECONDS = 600.0
 _LEADERLESS_CHECKS = 3  # election timeouts without a leader after which a stream that insists on one ends
 _MAX_WATCHES = 100_000  # of one stream
 _MAX_CONTROL = 10_000  # answers waiting on one stream; beyond it requests are not read
+
+_SENT_IN_A_TURN = 16  # responses of one stream, before everything else has its turn
 
 _EMPTY_RANGE = "mvcc: watcher range is empty"
 _DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -66,7 +68,18 @@ class WatchService:
         self.guard = guard
         self.election_timeout = election_timeout
         self.fragment_bytes = fragment_bytes
+        self._last: tuple[Event, bytes] | None = None  # the event told last, as its field of a response
         self.hub = WatchHub(lambda: member.machine.store, member.subscribe)
+
+    def event_field(self, event: Event, store: Store) -> bytes:
+        """An event as a field of a ``WatchResponse``, without its previous record: most are for many."""
+        last = self._last
+        if last is not None and last[0] is event:
+            return last[1]
+        data = encode_event(event, prev_kv=False, data_of=store.data_of)
+        field = b"".join((b"\x5a", varint(len(data)), data))
+        self._last = event, field
+        return field
 
     def stream(self) -> dict[str, StreamHandler]:
         """The streaming handler by path."""
@@ -273,8 +286,11 @@ class _Stream:
     # ---- responses
 
     async def _send_all(self) -> None:
+        turn = 0
         while True:
-            self._wakeup = trio.Event()
+            turn += 1
+            if turn % _SENT_IN_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
             if self._control:
                 await self._call.send(self._control.popleft())
                 self._room.set()
@@ -285,6 +301,7 @@ class _Stream:
                 header = self._answers.header(self._hub.store().revision)
                 await self._call.send(header + rpc.WatchResponse(watch_id=-1).SerializeToString())
             else:
+                self._wakeup = trio.Event()
                 await self._wakeup.wait()
 
     async def _send_turn(self, watcher: Watcher) -> None:
@@ -319,6 +336,8 @@ class _Stream:
         head = self._answers.header(revision)
         if watcher.id:
             head += b"\x10" + varint(watcher.id & 0xFFFFFFFFFFFFFFFF)
+        if len(events) == 1 and not watcher.prev_kv:
+            return [head + self._service.event_field(events[0], store)]
         pieces: list[list[bytes]] = [[]]
         size = 0
         for event in watcher.encode(events, store):

@@ -115,6 +115,10 @@ class Watcher:
             self._pending, self._pending_bytes = [], 0
             self.next_revision, self.lagging = first.mod_revision, True
             return [], store.revision
+        if len(pending) == 1:
+            self._pending, self._pending_bytes = [], 0
+            self.next_revision = first.mod_revision + 1
+            return pending, first.mod_revision
         size = cut_at_revision(pending, CHUNK_BYTES)
         told, self._pending = pending[:size], pending[size:]
         self._pending_bytes = sum(len(event.record.data or b"") for event in self._pending)

@@ -30,7 +30,7 @@ _MOVE_NS = 1_000_000  # between two moves of a trace, in a world that has no clo
 def moves_of(search: Search, finding: Finding) -> tuple[Move, ...]:
     """The run that the labels of ``search``'s finding stand for, every node by one name throughout."""
     tables = search.tables
-    known, state = search.canonical(search.first())
+    known, state = 0, search.first()  # at first all nodes are alike: any naming will do
     moves = []
     for place, label in enumerate(finding.labels):
         kind, how, twice = Kind(label & 15), How(label >> 4 & 7), bool(label & 1 << 7)

@@ -62,6 +62,7 @@ class Scope(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     changes: tuple[tuple[tuple[int, int], ...], ...] = ()  # of the configuration: (ChangeKind, node) ...
     pre_vote: bool = False
     strict: bool = True  # compare promises with the disk when they are sent
+    lasting: bool = False  # what was once sent may arrive again at any time, any number of times
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= 5 or not 0 <= self.joining <= 2:

@@ -2,64 +2,79 @@
 
 from __future__ import annotations
 
-from .tables import Tables
+from itertools import permutations
 
-__all__ = ["Parts", "Shapes", "State"]
+from .cells import Cells
 
-State = tuple[int, ...]  # budget, history, nodes, messages
-Parts = tuple[int, int, State, State]  # the same four, apart
+__all__ = ["Shapes", "State"]
+
+State = tuple[int, ...]  # budget, history, cells
 
 
 class Shapes:
-    """Renames states; remembers nothing but tables."""
+    """Renames states: nodes are ordered by their cells' families; where these tie the least wins."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, cells: Cells) -> None:
+        tables = cells.tables
+        self._cells = cells
         self._tables = tables
-        self._free = tables.free
+        self._free = [node - 1 for node in tables.free]
         # Who stands where: the renaming that brings the node at free position order[k] to the k-th one.
         self._places = {
             tuple([tables.renamings[tables.inverse[place]][node] - 1 for node in tables.free]): place
             for place in range(tables.count)
         }
-        self._renamed_nodes: list[dict[int, int]] = [{} for _ in range(tables.count)]
+        self._origins = [  # by renaming: from which position the cell of each position comes
+            tuple([tables.renamings[tables.inverse[place]][node] - 1 for node in range(1, tables.size + 1)])
+            for place in range(tables.count)
+        ]
 
-    def canonical(self, parts: Parts) -> tuple[int, State]:
+        self._three = self._by_comparisons() if tables.count == 6 else []
+
+    def _by_comparisons(self) -> list[int]:
+        """For three nodes: the renaming by which of them are in order: first two, last two, outer two."""
+        known = [0] * 8
+        for ranks in permutations(range(3)):
+            one, two, three = ranks
+            order = tuple([self._free[ranks.index(rank)] for rank in range(3)])
+            known[(one < two) + 2 * (two < three) + 4 * (one < three)] = self._places[order]
+        return known
+
+    def canonical(self, budget: int, history: int, cells: list[int]) -> tuple[int, State]:
         """The renaming that was needed, and the canonical state."""
-        budget, history, nodes, wire = parts
-        tables = self._tables
-        count = tables.count
-        if count == 1:
-            return 0, (budget, history, *nodes, *sorted(wire))
-        ranked = sorted([(nodes[node - 1] // count, node - 1) for node in self._free])
-        classes = [family for family, _ in ranked]
-        if len(frozenset(classes)) == len(classes):
-            place = self._places[tuple([position for _, position in ranked])]
-            return place, self._renamed(place, budget, history, nodes, wire)
-        best: tuple[State, int] | None = None
-        for order, place in self._places.items():
-            if [nodes[position] // count for position in order] == classes:
-                state = self._renamed(place, budget, history, nodes, wire)
-                if best is None or state < best[0]:
-                    best = state, place
-        assert best is not None
-        return best[1], best[0]
-
-    def _renamed(self, place: int, budget: int, history: int, nodes: State, wire: State) -> State:
-        if place == 0:
-            return (budget, history, *nodes, *sorted(wire))
-        tables = self._tables
-        known = self._renamed_nodes[place]
-        image = tables.renamings[place]
-        after = list(nodes)
-        for position, node in enumerate(nodes):
-            renamed = known.get(node)
-            if renamed is None:
-                renamed = known[node] = tables.renamed_node(place, node)
-            after[image[position + 1] - 1] = renamed
-        column = tables.renamed_messages[place]
-        return (
-            budget,
-            tables.renamed_history(place, history),
-            *after,
-            *sorted([column[message] for message in wire]),
+        if len(self._places) == 1:
+            return 0, (budget, history, *cells)
+        families = self._cells.families
+        if self._three:
+            one, two, three = [families[cells[position]] for position in self._free]
+            if one != two and two != three and one != three:
+                place = self._three[(one < two) + 2 * (two < three) + 4 * (one < three)]
+                return place, self._renamed(place, budget, history, cells)
+        ranked = sorted([families[cells[position]] << 3 | position for position in self._free])
+        previous, tie = -1, False
+        for rank in ranked:
+            tie = tie or rank >> 3 == previous
+            previous = rank >> 3
+        if not tie:
+            place = self._places[tuple([rank & 7 for rank in ranked])]
+            return place, self._renamed(place, budget, history, cells)
+        classes = [rank >> 3 for rank in ranked]
+        return min(
+            [
+                (place, self._renamed(place, budget, history, cells))
+                for order, place in self._places.items()
+                if [families[cells[position]] for position in order] == classes
+            ],
+            key=_state_of,
         )
+
+    def _renamed(self, place: int, budget: int, history: int, cells: list[int]) -> State:
+        if place == 0:
+            return (budget, history, *cells)
+        renamed = self._cells.renamed[place]
+        history = self._tables.renamed_history(place, history)
+        return (budget, history, *[renamed[cells[origin]] for origin in self._origins[place]])
+
+
+def _state_of(renamed: tuple[int, State]) -> State:
+    return renamed[1]

@@ -62,7 +62,6 @@ class Tables:
         self._normal: list[tuple[int, ...]] = []  # by class: the least renaming with the same result
         self._node_numbers: dict[bytes, int] = {}
         self._locals: dict[int, Local] = {}
-        self.terms: dict[int, int] = {}  # durable term by node number
         self.kinds: dict[int, tuple[Kind, ...]] = {}
         self.messages: list[Message] = []
         self._message_numbers: dict[Message, int] = {}
@@ -175,12 +174,9 @@ class Tables:
 
     # --- what follows from what ------------------------------------------------------------------------
 
-    def durable_term(self, number: int) -> int:
-        """The term a node cannot fall below any more."""
-        term = self.terms.get(number)
-        if term is None:
-            term = self.terms[number] = self._representatives[number // self.count].hard.current_term
-        return term
+    def position(self, number: int) -> int:
+        """Where the node stands, from 0."""
+        return self.node(number).config.node_id - 1
 
     def possible(self, number: int) -> tuple[Kind, ...]:
         """See ``moves.possible``."""
@@ -290,8 +286,9 @@ class Tables:
     def answers(self, message: int, node: int, crashes: bool) -> tuple[int, ...] | None:
         """What a request comes to that can do nothing more to its receiver; None: it may still do something.
 
-        In the last term of the scope the answer to a request of an earlier one, or to a candidate after the
-        vote is given, is always the same. So the request may be answered at once, whenever it would arrive.
+        In the last term of the scope the answer to a request of an earlier one, to a candidate after the vote
+        is given, or to a leader whose entries are held and known to be committed as far as it says, is always
+        the same. So the request may be answered at once, whenever it would arrive.
 
         Args:
             crashes: whether there may be crashes yet; if not, a notice of what is known is worth nothing.
@@ -314,6 +311,10 @@ class Tables:
         elif isinstance(message, HeartbeatRequest) and message.quiet and not crashes:
             follows = local.state.leader_id == message.sender and message.term == hard.current_term
             settled = (last_term and over) or (follows and message.leader_commit <= local.state.commit_index)
+        elif isinstance(message, AppendRequest):
+            told = min(message.leader_commit, message.prev_log_index + len(message.entries))
+            kept = not crashes or told <= hard.commit_index
+            settled = last_term and (over or (kept and _holds(local, message)))
         else:
             settled = last_term and over
         if not settled:
@@ -327,6 +328,17 @@ class Tables:
 
 def _image(free: Renaming, size: int) -> tuple[int, ...]:
     return tuple([free.get(node, node) for node in range(size + 1)])
+
+
+def _holds(local: Local, request: AppendRequest) -> bool:
+    """Whether the request brings nothing: what a leader's log agrees with in its term will not be cut off."""
+    log, prev = local.disk, request.prev_log_index
+    return (
+        request.term == local.hard.current_term
+        and log.last_index >= prev + len(request.entries)
+        and log.term_at(prev) == request.prev_log_term
+        and all(log.term_at(entry.index) == entry.term for entry in request.entries)
+    )
 
 
 def _is_dead(message: Message, local: Local) -> bool:

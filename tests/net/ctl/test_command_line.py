@@ -11,7 +11,7 @@ from tercet.net.ctl.etcdctl_table import ETCDCTL
 from tercet.net.ctl.etcdutl_table import ETCDUTL
 from tercet.net.ctl.find import UnknownCommand, all_flags, find, suggestions
 from tercet.net.ctl.flagset import Flag, FlagError, parse_flags
-from tercet.net.ctl.main import run_program
+from tercet.net.ctl.run import run_program
 from tercet.net.ctl.tabwriter import align
 from tercet.net.ctl.usage import help_text
 
@@ -222,3 +222,13 @@ def test_a_completion_script_names_both_programs(shell: str, capfd: pytest.Captu
     assert "__complete" in out
     assert "etcdctl" in out
     assert "tercetctl" in out
+
+
+def test_debug_tells_every_global_flag_but_no_password(capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("--debug", "--user=joe:s3cret", "--endpoints=127.0.0.1:1", "--command-timeout=10ms", "get", "a")
+    status, _, err = run(capfd, *words, env={"ETCDCTL_DIAL_TIMEOUT": "90s", "ETCDCTL_PASSWORD": "s3cret"})
+    lines = err.splitlines()
+    assert status != 0
+    assert {"ETCDCTL_DIAL_TIMEOUT=1m30s", "ETCDCTL_KEEPALIVE_TIME=2s", "ETCDCTL_HEX=false"} <= set(lines)
+    assert {"ETCDCTL_USER=joe", "ETCDCTL_ENDPOINTS=[127.0.0.1:1]", "ETCDCTL_DEBUG=true"} <= set(lines)
+    assert "s3cret" not in err
