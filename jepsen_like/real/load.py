@@ -59,10 +59,15 @@ class _Setting:
     def now(self) -> int:
         return time.monotonic_ns()
 
-    def client(self, endpoint: int | None = None, request_timeout: float = 5.0) -> Client:
+    def client(
+        self,
+        endpoint: int | None = None,
+        request_timeout: float = 5.0,
+        login: tuple[str, str] | None = None,
+    ) -> Client:
         first = (self.number if endpoint is None else endpoint) % len(self._urls)
         urls = (*self._urls[first:], *self._urls[:first]) if endpoint is None else (self._urls[first],)
-        return open_client(self.world, urls, request_timeout=request_timeout)
+        return open_client(self.world, urls, request_timeout=request_timeout, login=login)
 
 
 class Load:

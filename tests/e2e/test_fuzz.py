@@ -148,7 +148,7 @@ def test_the_fuzzer_sees_leaks_and_changes_when_its_users_are_roots(tmp_path: Pa
         endpoints = [Endpoint((HOST, member.client_port))]
         trio.run(
             partial(
-                fuzz_members, endpoints, seed=1, numbers=range(60), jobs=4, tally=tally,
+                fuzz_members, endpoints, seed=1, numbers=range(400), jobs=4, tally=tally,
                 progress=lambda done: None, alive=lambda: "", vault=Open("0123456789abcdef01234567"),
             )
         )  # fmt: skip
