@@ -57,7 +57,7 @@ def _promises(command: Command) -> list[str]:
         if re.match(r"(exit status|  (member|n\d)\b)", line):
             continue
         if re.search(r"digest|\d m?s\)|CPU s|records| \d+\.\d\d ", line):  # times, or what any change moves
-            stable += re.findall(r": (?:in)?valid|^(?:in)?valid|^seed \d+  valid|\d+ -> \d+  yes", line)
+            stable += re.findall(r": (?:in)?valid|^(?:in)?valid|^seed \d+  valid|\d+ -> \d+  \d+/\d+", line)
         else:
             stable.append(line.rstrip())
     return [part for part in stable if part]
