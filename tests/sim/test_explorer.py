@@ -136,6 +136,17 @@ def test_a_voter_alone_sends_nothing_before_its_own_term_is_durable() -> None:
     assert replay(Schedule(settings, acts)).rule == ""
 
 
+@pytest.mark.xfail(strict=True, reason="open: see the README, known; the repair must turn this around")
+def test_a_leader_that_removed_itself_and_is_cut_off_leaves_somebody_who_can_lead() -> None:
+    """Seed 3003477: the other of two voters holds the removal, does not know that it is committed, and is
+    refused by the removed one, whose log is longer by an entry that nobody needs."""
+    token = (
+        "ktwAEc4ALdRVBM4AehIAw8MKzQfQzQPozQQAzQEAwwIAAMIAzQGQlJUQzgABo7kBzgAGGoAAlQDOACGcqQIAAJUNzgAk6k8BQQCV"
+        "A84AJXNvEs4AHffgAQ"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
