@@ -98,6 +98,7 @@ async def catch_up(folder: Path, *, megabytes: int = 100, cut: bool = True) -> R
                 "caught_up_seconds": round(took, 2),
                 "cuts": cutter.cuts,
                 "snapshots_begun": fleet.said(away, "receiving database snapshot"),
+                "snapshots_received": fleet.said(away, "received and saved database snapshot"),
                 "interruptions": fleet.said(leader, "sending a snapshot was interrupted"),
                 "leader_memory_grew_megabytes": _megabytes(peaks[leader] - before[leader]),
                 "other_follower_memory_grew_megabytes": _megabytes(peaks[other] - before[other]),

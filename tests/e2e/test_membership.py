@@ -84,7 +84,8 @@ def test_no_write_is_lost_while_the_leader_moves_every_half_second(tmp_path: Pat
 def test_a_follower_catches_up_by_a_snapshot_that_was_cut_in_the_middle(tmp_path: Path) -> None:
     numbers = play(catch_up, tmp_path, megabytes=10).numbers
     assert numbers["cuts"] == numbers["interruptions"] == 1
-    assert numbers["snapshots_begun"] == 1, "it must go on where it was cut"
+    # Under load it may need another one afterwards; none is begun twice.
+    assert numbers["snapshots_begun"] == numbers["snapshots_received"] >= 1, "it must go on where it was cut"
 
 
 @pytest.mark.needs("etcdctl")
