@@ -188,7 +188,9 @@ def message_text(message: Message) -> str:
             )
         case VoteReply():
             kind = "pre-vote" if message.pre_vote else "vote"
-            return f"{kind} granted" if message.vote_granted else f"no {kind}: {_rule(message.refusal)}"
+            if message.vote_granted:
+                return f"{kind} granted"
+            return f"no {kind}: {_rule(message.refusal)}; committed is {message.commit_index}"
         case AppendRequest():
             after = f"after {message.prev_log_index} of term {message.prev_log_term}"
             if not message.entries:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from . import leases, quorum, reads, replication, transfer
+from . import following, leases, quorum, reads, replication, transfer
 from .log import Log
 from .progress import Progress, ProgressState
 from .quorum import VoteResult
@@ -25,6 +25,7 @@ from .types import Role, Tick, TimeoutNow, VoteReply, VoteRequest
 __all__ = [
     "answer_vote", "become_follower", "become_leader", "campaign", "log_up_to_date", "may_campaign",
     "may_vote", "on_timeout_now", "on_vote_reply", "on_vote_request", "protects_leader", "tick",
+    "vote_refusal",
 ]
 
 
@@ -221,19 +222,24 @@ def answer_vote(duty: Duty, reply: VoteReply) -> None:
     duty.send_after_persist += (reply,)
 
 
-def refuse_vote(state: RaftState, request: VoteRequest, rule: str, duty: Duty) -> None:
-    """Answer no, with our own term; a refusal promises nothing, so it need not wait for the disk."""
-    duty.refuse(rule, f"candidate {request.sender} in term {request.term}")
-    duty.send += (
-        VoteReply(
-            sender=state.config.node_id,
-            to=request.sender,
-            term=state.current_term,
-            vote_granted=False,
-            pre_vote=request.pre_vote,
-            refusal=rule,
-        ),
+def vote_refusal(state: RaftState, request: VoteRequest, rule: str) -> VoteReply:
+    """No, with our own term, and with what we know to be committed."""
+    return VoteReply(
+        sender=state.config.node_id,
+        to=request.sender,
+        term=state.current_term,
+        vote_granted=False,
+        pre_vote=request.pre_vote,
+        refusal=rule,
+        commit_index=state.commit_index,
+        commit_term=state.log.term_at(state.commit_index),
     )
+
+
+def refuse_vote(state: RaftState, request: VoteRequest, rule: str, duty: Duty) -> None:
+    """Answer no at once: a refusal promises nothing, so it need not wait for the disk."""
+    duty.refuse(rule, f"candidate {request.sender} in term {request.term}")
+    duty.send += (vote_refusal(state, request, rule),)
 
 
 def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftState:
@@ -262,7 +268,17 @@ def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftS
 
 
 def on_vote_reply(state: RaftState, reply: VoteReply, duty: Duty) -> RaftState:
-    """Count a vote; a majority makes a pre-candidate stand and a candidate lead (5.2)."""
+    """Count a vote; a majority makes a pre-candidate stand and a candidate lead (5.2).
+
+    Whoever refuses may know more to be committed, a configuration change among it: then this node applies
+    that first, and campaigns, if at all, in the new configuration. Without it, a leader that commits its own
+    removal and is cut off before anybody hears of it would refuse its only successor for ever.
+    """
+    if reply.commit_index > state.commit_index and state.leadership is None:
+        state = following.learn_commit(state, reply.commit_index, reply.commit_term)
+        if state.role and may_campaign(state) == "election/change-unapplied":
+            duty.refuse("election/change-unapplied")
+            return become_follower(state, state.current_term, 0, duty)
     asked = Role.PRE_CANDIDATE if reply.pre_vote else Role.CANDIDATE
     if state.role != asked:
         duty.refuse("message/late-reply", f"vote of {reply.sender} in term {reply.term}")

@@ -17,8 +17,8 @@ from .state import Duty, RaftState
 from .types import AppendReply, AppendRequest, Entry, HeartbeatReply, HeartbeatRequest
 
 __all__ = [
-    "acknowledge", "acknowledged_index", "commit_told", "on_append_request", "on_heartbeat_request",
-    "reconcile",
+    "acknowledge", "acknowledged_index", "commit_told", "learn_commit", "on_append_request",
+    "on_heartbeat_request", "reconcile",
 ]
 
 
@@ -115,6 +115,18 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
     )
 
 
+def learn_commit(state: RaftState, index: int, term: int) -> RaftState:
+    """Somebody has committed entry ``index`` of ``term``: if this log holds it, it holds all before it, too.
+
+    True whatever the terms of the two nodes (figure 3, log matching and leader completeness). A log without
+    that entry learns nothing.
+    """
+    if index <= state.commit_index or state.log.term_at(index) != term:
+        return state
+    released = max(state.released_index, min(index, state.persisted_index))
+    return replace(state, commit_index=index, released_index=released)
+
+
 def _acknowledge_committed(state: RaftState, request: AppendRequest, duty: Duty) -> None:
     """What a snapshot stands for is committed, so the leader has it, too (figure 3, leader completeness)."""
     acknowledge(
@@ -179,5 +191,4 @@ def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty
             f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit}, but "
             f"its log ends at {state.log.last_index}: durable entries were lost"
         )
-    released = max(state.released_index, min(commit, state.persisted_index))
-    return replace(state, election_elapsed=0, commit_index=commit, released_index=released)
+    return replace(learn_commit(state, commit, state.log.term_at(commit)), election_elapsed=0)

@@ -160,22 +160,12 @@ def _newer_term(state: RaftState, message: Message, duty: Duty) -> RaftState | N
 def _older_term(state: RaftState, message: Message, duty: Duty) -> None:
     """Refuse a message of an older term, and tell its sender the newer one if that can matter to it."""
     duty.refuse("term/stale", f"{type(message).__name__} of {message.sender} in term {message.term}")
-    sender = state.config.node_id
     if type(message) is VoteRequest:
-        duty.send_after_persist += (
-            VoteReply(
-                sender=sender,
-                to=message.sender,
-                term=state.current_term,
-                vote_granted=False,
-                pre_vote=message.pre_vote,
-                refusal="term/stale",
-            ),
-        )
+        duty.send_after_persist += (election.vote_refusal(state, message, "term/stale"),)
     elif type(message) in _FROM_LEADER and type(message) is not TimeoutNow:
         duty.send_after_persist += (
             AppendReply(
-                sender=sender,
+                sender=state.config.node_id,
                 to=message.sender,
                 term=state.current_term,
                 success=False,

@@ -139,9 +139,14 @@ class VoteRequest(_Message, frozen=True, array_like=True, tag="VoteRequest", kw_
 
 
 class VoteReply(_Message, frozen=True, array_like=True, tag="VoteReply", kw_only=True):
+    """A refusal also tells how far the sender has committed, and the term of that entry: a candidate that
+    holds the very entry learns that it is committed (see ``following.learn_commit``)."""
+
     vote_granted: bool
     pre_vote: bool = False
     refusal: str = ""  # the rule that refused, "" when granted
+    commit_index: Natural = 0  # of a refusal; 0: not told
+    commit_term: Natural = 0
 
 
 class AppendRequest(_Message, frozen=True, array_like=True, tag="AppendRequest", kw_only=True):

@@ -136,10 +136,9 @@ def test_a_voter_alone_sends_nothing_before_its_own_term_is_durable() -> None:
     assert replay(Schedule(settings, acts)).rule == ""
 
 
-@pytest.mark.xfail(strict=True, reason="open: see the README, known; the repair must turn this around")
 def test_a_leader_that_removed_itself_and_is_cut_off_leaves_somebody_who_can_lead() -> None:
     """Seed 3003477: the other of two voters holds the removal, does not know that it is committed, and is
-    refused by the removed one, whose log is longer by an entry that nobody needs."""
+    refused by the removed one, whose log is longer by an entry that nobody needs. The refusal must tell."""
     token = (
         "ktwAEc4ALdRVBM4AehIAw8MKzQfQzQPozQQAzQEAwwIAAMIAzQGQlJUQzgABo7kBzgAGGoAAlQDOACGcqQIAAJUNzgAk6k8BQQCV"
         "A84AJXNvEs4AHffgAQ"
