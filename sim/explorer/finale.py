@@ -83,9 +83,13 @@ def _is_behind(world: World, node: Node, goal: int) -> bool:
 def _bridge(world: World, chosen: Sequence[Node]) -> None:
     """Cut one follower off from the leader alone: under pre-vote and check-quorum the leader stays.
 
+    What is still under way from the time of the faults is lost first: an operator's late wish for another
+    leader, or a late vote request that such a wish caused, may well end a leader.
+
     Source: Howard and Abraham 2020, "Raft does not guarantee liveness in the face of network faults".
     """
     world.until(world.now + _SETTLE_US)
+    world.lose_under_way()
     leaders = [node for node in chosen if node.state is not None and node.state.leadership is not None]
     leader = max(leaders, key=lambda node: node.state.current_term if node.state else 0, default=None)
     if leader is None or leader.state is None:

@@ -11,7 +11,7 @@ acts, so that an act never ties with another event and leaving one out does not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, Protocol
 
 from tercet.core.errors import Corruption
@@ -135,6 +135,11 @@ class World:
         self._next_act()
         self.until(self.settings.duration_us)
         finish(self)
+
+    def lose_under_way(self) -> None:
+        """Every message that has not arrived yet is lost, however late it was meant to come."""
+        self._heap[:] = [event for event in self._heap if event[2] != _DELIVER]
+        heapify(self._heap)
 
     def until(self, end: int) -> None:
         """Let everything happen that is due before ``end``."""

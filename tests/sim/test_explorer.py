@@ -146,6 +146,15 @@ def test_a_leader_that_removed_itself_and_is_cut_off_leaves_somebody_who_can_lea
     assert replay(schedule_from_text(token)).rule == ""
 
 
+def test_a_late_wish_for_another_leader_is_no_fall_of_the_leader() -> None:
+    """Seed 4508275: a transfer asked for under faults reached the leader seconds after they had ended."""
+    token = (
+        "ktwAEc4ARMpzBc4AehIAw8MKzQfQzQPozQQAzQEAwwAAAMIAzQGQlJUOzgBg_ccFAACVDs4AbCVJBQUAlQjOAGwlSVHOAEISEACV"
+        "C84AehIALgAB"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
