@@ -92,8 +92,8 @@ def _bridge(world: World, chosen: Sequence[Node]) -> None:
     world.lose_under_way()
     leaders = [node for node in chosen if node.state is not None and node.state.leadership is not None]
     leader = max(leaders, key=lambda node: node.state.current_term if node.state else 0, default=None)
-    if leader is None or leader.state is None:
-        return
+    if leader is None or leader.state is None or leader.state.applied_index < leader.state.commit_index:
+        return  # a leader that has yet to apply a change may be about to fall by it
     voters = [node.node_id for node in chosen if node.node_id in leader.state.configuration.voters]
     cut = next((node for node in voters if node != leader.node_id), 0)
     if not cut or not world.configurations.decides([node for node in voters if node != cut]):

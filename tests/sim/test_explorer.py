@@ -155,6 +155,16 @@ def test_a_late_wish_for_another_leader_is_no_fall_of_the_leader() -> None:
     assert replay(schedule_from_text(token)).rule == ""
 
 
+def test_a_leader_that_has_yet_to_apply_a_removal_may_fall() -> None:
+    """Seed 4536529: one of its two voters was removed, which the leader applied only seconds later; until then
+    it needs both, and one of them was cut off."""
+    token = (
+        "ktwAEc4ARTjRBc4AehIAw8MFzQfQzQPozQQAzQEAwwQAAMIAzQGQmJUNzgAKoQ0BzUJjAZUNzgAPF1kBJQCVDc4AEecdAWEAlQPO"
+        "AESBeRLOABFVgAGVCc4AXiWQBc4ABPGgAJUNzgBgt4EERQCVCs4AY5QwBM4AOB8wAJULzgB6EgAuAAE"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
