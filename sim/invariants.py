@@ -20,7 +20,7 @@ Source: Ongaro and Ousterhout 2014, figure 3; thesis 6.4 for the last.
 
 from __future__ import annotations
 
-from tercet.core.raft import Effects, Entry, RaftState, Role, SnapshotMeta
+from tercet.core.raft import Effects, Entry, Progress, RaftState, Role, SnapshotMeta
 
 __all__ = ["Invariants", "Violation"]
 
@@ -34,6 +34,18 @@ class Violation(Exception):
         super().__init__(f"{rule}: {text}")
         self.rule = rule
         self.text = text
+
+
+def _keeps_to_itself(state: RaftState) -> bool:
+    """A leader that elected itself alone, whose term is not on its disk yet: nobody has heard of its entries,
+    and after a crash it may well lead that term again with others (``core.raft.replication``)."""
+    configuration = state.configuration
+    return (
+        state.role == _LEADER
+        and len(configuration.voters) == 1
+        and not configuration.outgoing
+        and state.log.term_at(state.persisted_index) != state.current_term
+    )
 
 
 class Invariants:
@@ -67,7 +79,12 @@ class Invariants:
         if after.log is not before.log:
             if before.role == _LEADER == after.role and before.current_term == after.current_term:
                 self._check_append_only(node_id, before, after, effects)
-            self._check_entries(node_id, after, effects.entries)
+            if not _keeps_to_itself(after):
+                self._check_entries(node_id, after, effects.entries)
+        if after.role == _LEADER and before.persisted_index != after.persisted_index:
+            if _keeps_to_itself(before) and not _keeps_to_itself(after):
+                kept = after.log.entries(before.persisted_index + 1, after.log.last_index)
+                self._check_entries(node_id, after, kept)
         if after.role == _LEADER and (before.role != _LEADER or before.current_term != after.current_term):
             self._check_elected(node_id, after)
         if after.commit_index != before.commit_index:
@@ -171,17 +188,17 @@ class Invariants:
     def _check_matches(self, before: RaftState, after: RaftState) -> None:
         """A match index newly raised is true: the member's log agrees with the leader's up to there."""
         assert after.leadership is not None
-        known = () if before.leadership is None else before.leadership.progress
         progress = after.leadership.progress
+        known: tuple[Progress, ...] = () if before.leadership is None else before.leadership.progress
+        if known is progress:
+            return
         aligned = len(known) == len(progress)
-        for position, peer in enumerate(progress):
+        for old, peer in zip(known if aligned else progress, progress, strict=True):
             match = peer.match_index
-            if match == 0 or (aligned and known[position] is peer):
-                continue
-            if aligned and known[position].node_id == peer.node_id and known[position].match_index == match:
+            if aligned and (old is peer or (old.match_index == match and old.node_id == peer.node_id)):
                 continue
             other = self._states.get(peer.node_id)
-            if other is None or other is after or other.current_term > after.current_term:
+            if match == 0 or other is None or other is after or other.current_term > after.current_term:
                 continue
             log = other.log
             if match < log.base_index or match < after.log.base_index:

@@ -37,6 +37,7 @@ class Choices(Protocol):
     """Answers of chance. ``nth`` counts, from 0, what begins at one moment on one link or node."""
 
     taken: list[Deviation]  # all that were answered, in order
+    calm: int  # not 0: nothing happens to the next message; whoever sends it counts down instead of asking
 
     def next_act(self, now: int, leader: int) -> Deviation | None:
         """The next act, at a moment after ``now``; None: no more. ``leader`` is 0 when there is none."""
@@ -113,7 +114,7 @@ class RandomChoices:
         mean = rng.choice((12, 40, 150))
         self._message_rate = 1.0 / mean if self._message_acts else 0.0
         self._disk_rate = rng.choice((0.0, 0.02, 0.1))
-        self._until_message = self._gap(self._message_rate)
+        self.calm = self._gap(self._message_rate) - 1
         self._until_write = self._gap(self._disk_rate)
         self._until_apply = self._gap(self._disk_rate / 2)
         faults = [act for act in _FAULTS if rng.random() < 0.6]
@@ -299,10 +300,7 @@ class RandomChoices:
         return Deviation(act, at, mask, 2_000 * rng.randint(50, 1500), rng.choice((0, 0, 0, 1, 2)))
 
     def message(self, link: int, now: int, nth: int) -> Deviation | None:
-        self._until_message -= 1
-        if self._until_message:
-            return None
-        self._until_message = self._gap(self._message_rate)
+        self.calm = self._gap(self._message_rate) - 1
         act = self._rng.choice(self._message_acts)
         return self._take(Deviation(act, now, link, 0 if act == Act.DROP else self._delay(), nth))
 
@@ -337,6 +335,7 @@ class FixedChoices:
 
     def __init__(self, schedule: Schedule) -> None:
         self.taken: list[Deviation] = list(schedule.deviations)
+        self.calm = 0
         self._acts: list[Deviation] = []
         self._waiting: dict[tuple[int, int], list[Deviation]] = {}  # by group and link or node, next one last
         self._finale: Deviation | None = None

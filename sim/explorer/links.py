@@ -13,22 +13,27 @@ __all__ = ["Links"]
 class Links:
     """State of all links; ``cut_until`` and ``slower`` are read for every message."""
 
-    __slots__ = ("_begun", "_begun_at", "cut_until", "slower")
+    __slots__ = ("_begun", "_moment", "cut_until", "slower")
 
     def __init__(self) -> None:
         self.cut_until = [0] * 256  # by link
         self.slower = [0] * 16  # by receiver: how much longer messages to it take
-        self._begun_at = [-1] * 256  # by link: when the last one began
-        self._begun = [0] * 256  # how many have begun just then, but for the last
+        self._moment = -1
+        self._begun: list[int] = []  # the links of all that has begun at that moment
 
-    def nth(self, link: int, now: int) -> int:
-        """How many have begun at this very moment on this link."""
-        if self._begun_at[link] == now:
-            self._begun[link] += 1
-        else:
-            self._begun_at[link] = now
-            self._begun[link] = 0
-        return self._begun[link]
+    def begun(self, now: int) -> list[int]:
+        """The link of everything that has begun at this very moment; whoever begins more appends its link."""
+        if self._moment != now:
+            self._moment = now
+            self._begun = []
+        return self._begun
+
+    def begin(self, link: int, now: int) -> int:
+        """Something begins: how many have begun before at this very moment on this link."""
+        begun = self.begun(now)
+        before = begun.count(link)
+        begun.append(link)
+        return before
 
     def cut(self, deviation: Deviation, now: int, end: int) -> None:
         """Cut one side off, as a PARTITION says; nodes are below ``end``."""

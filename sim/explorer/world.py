@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Any, Protocol
 
 from tercet.core.errors import Corruption
@@ -58,10 +59,10 @@ __all__ = ["TICK_US", "Node", "Recorder", "World"]
 
 TICK_US = 100_000
 _MASK = (1 << 64) - 1
-_TICK, _DELIVER, _WRITTEN, _APPLIED, _RESTART, _POWER_CUT, _ANSWER, _ACT = range(8)
+_TICK, _DELIVER, _WRITTEN, _APPLIED, _RESTART, _POWER_CUT, _ANSWER, _ACT, _END = range(9)
 _TRANSFER_FACTOR = 5  # a snapshot takes so many times the latency of a message
 _MIX = 0x9E3779B97F4A7C15
-_PROMISES = (AppendReply, VoteReply)
+_SPECIAL = (AppendReply, VoteReply, SnapshotRequest)  # messages that are more than passed on
 _TICKED = Tick()
 
 
@@ -79,7 +80,8 @@ class Node:
     """One node: its core while it is up, its disk always."""
 
     __slots__ = (
-        "applied", "apply_end", "disk", "life", "node_id", "paused_until", "state", "tick_us"
+        "applied", "apply_end", "digest_added", "digest_mixed", "disk", "life", "node_id", "paused_until",
+        "state", "tick_us",
     )
 
     def __init__(self, node_id: int) -> None:
@@ -91,6 +93,12 @@ class Node:
         self.apply_end = 0  # when the last application under way ends
         self.paused_until = 0
         self.tick_us = TICK_US
+        self.digest_mixed = self.digest_added = 0  # what is visible of ``state``, for the world's digest
+
+    def show(self, state: RaftState) -> None:
+        """What is visible of the node is now that of ``state``."""
+        self.digest_mixed = (self.node_id << 52) + (state.log.last_index << 32)
+        self.digest_added = state.current_term + (state.commit_index << 20) + (state.role << 56)
 
 
 class World:
@@ -108,7 +116,7 @@ class World:
         self.digest = settings.seed & _MASK
         self.nodes = [Node(node_id) for node_id in range(settings.nodes + 1)]  # position 0 is unused
         self._heap: list[tuple[int, int, int, int, Any]] = []
-        self._sequence = 0
+        self._place = count(1).__next__  # among the events of one moment
         self.links = Links()
         self._leader = 0  # the newest leader elected
         self._proposals = 0
@@ -131,7 +139,7 @@ class World:
             if node.node_id <= self.settings.voters:
                 node.disk.bootstrap(self.settings.voters)
             self.start(node)
-            self._push(node.node_id * 14_000, _TICK, node.node_id, 0)
+            self._push(node.node_id * 14_000, _TICK, node.node_id, _TICKED)
         self._next_act()
         self.until(self.settings.duration_us)
         finish(self)
@@ -143,27 +151,28 @@ class World:
 
     def until(self, end: int) -> None:
         """Let everything happen that is due before ``end``."""
-        heap = self._heap
-        while heap and heap[0][0] < end:
+        heap, nodes, place = self._heap, self.nodes, self._place
+        heappush(heap, (end, -1, _END, 0, None))
+        while True:
             now, _, kind, node_id, load = heappop(heap)
             self.now = now
-            self._dispatch(kind, self.nodes[node_id], load)
-        self.now = end
+            node = nodes[node_id]
+            if kind == _TICK:
+                heappush(heap, (now + node.tick_us, place(), _TICK, node_id, _TICKED))
+            if node.paused_until > now and kind < _ANSWER:
+                if kind != _TICK:
+                    self._push(node.paused_until, kind, node_id, load)
+            elif kind <= _DELIVER:
+                if node.state is not None:
+                    self.step(node, load)
+            elif kind == _END:
+                return
+            else:
+                self._dispatch(kind, node, load)
 
     def _dispatch(self, kind: int, node: Node, load: Any) -> None:
-        if node.paused_until > self.now and kind < _ANSWER:
-            if kind == _TICK:
-                self._push(self.now + node.tick_us, _TICK, node.node_id, 0)
-            else:
-                self._push(node.paused_until, kind, node.node_id, load)
-        elif kind == _TICK:
-            self._push(self.now + node.tick_us, _TICK, node.node_id, 0)
-            if node.state is not None:
-                self.step(node, _TICKED)
-        elif kind == _DELIVER:
-            if node.state is not None:
-                self.step(node, load)
-        elif kind == _WRITTEN:
+        """Let anything else happen than a tick or a delivery."""
+        if kind == _WRITTEN:
             if load == node.life and node.state is not None:
                 self._written(node)
         elif kind == _APPLIED:
@@ -183,8 +192,7 @@ class World:
             self._act(load)
 
     def _push(self, at: int, kind: int, node_id: int, load: Any) -> None:
-        self._sequence += 1
-        heappush(self._heap, (at, self._sequence, kind, node_id, load))
+        heappush(self._heap, (at, self._place(), kind, node_id, load))
 
     # --- one step and its duties -----------------------------------------------------------------------
 
@@ -192,24 +200,28 @@ class World:
         """Let ``event`` happen to a node that is up, and begin what it owes for it."""
         before = node.state
         assert before is not None
-        node_id = node.node_id
         self.steps += 1
         try:
             after, effects = step(before, event)
         except Exception as error:  # whatever the core raises is a finding, not a failure of ours
-            raise _finding(node_id, event, error) from error
+            raise _finding(node.node_id, event, error) from error
         node.state = after
-        self.digest = (
-            (self.digest ^ (self.now + (node_id << 52) + (after.log.last_index << 32))) * _MIX
-            + after.current_term
-            + (after.commit_index << 20)
-            + (after.role << 56)
-        ) & _MASK
+        changed = (
+            after.log is not before.log
+            or after.commit_index != before.commit_index
+            or after.current_term != before.current_term
+            or after.role != before.role
+        )
+        if changed:
+            node.show(after)
+        self.digest = ((self.digest ^ (self.now + node.digest_mixed)) * _MIX + node.digest_added) & _MASK
         if self.recorder is not None:
             self.recorder.step(self.now, event, effects, after)
-        self.invariants.observe(node_id, after, effects)
         if effects is not NO_EFFECTS:
+            self.invariants.observe(node.node_id, after, effects)
             self._do(node, effects)
+        elif changed or after.leadership is not before.leadership:  # else there is nothing new to check
+            self.invariants.observe(node.node_id, after, effects)
 
     def _do(self, node: Node, effects: Effects) -> None:
         if effects.send:
@@ -264,7 +276,7 @@ class World:
             raise Violation("applied before durable", f"node {node.node_id} may apply entry {last.index}")
         latency = self.settings.apply_us
         if self.faults:
-            nth = self.links.nth(node.node_id * 16, self.now)
+            nth = self.links.begin(node.node_id * 16, self.now)
             deviation = self.choices.apply(node.node_id, self.now, nth)
             if deviation is not None:
                 self.note(deviation)
@@ -294,11 +306,15 @@ class World:
     def _send_snapshot(self, message: SnapshotRequest) -> None:
         """A connection of its own carries the snapshot; both ends learn how it ended."""
         link = message.sender * 16 + message.to
-        nth = self.links.nth(link, self.now)
         took = self.settings.latency_us * _TRANSFER_FACTOR
         lost = False
         if self.faults:
-            deviation = self.choices.message(link, self.now, nth)
+            nth = self.links.begin(link, self.now)
+            if self.choices.calm:
+                self.choices.calm -= 1
+                deviation = None
+            else:
+                deviation = self.choices.message(link, self.now, nth)
             if deviation is not None:
                 self.note(deviation)
                 lost = deviation.act == Act.DROP
@@ -314,32 +330,39 @@ class World:
     # --- the network -----------------------------------------------------------------------------------
 
     def _send(self, node_id: int, messages: Sequence[Message]) -> None:
-        arrival = self.now + self.settings.latency_us
-        strict = self.settings.strict
+        now, links, choices = self.now, self.links, self.choices
+        arrival = now + self.settings.latency_us
+        cut_until, slower = links.cut_until, links.slower
+        faults, begun = self.faults, links.begun(now)
+        heap, place = self._heap, self._place
         for message in messages:
-            if strict and type(message) in _PROMISES:
-                self._check_promise(self.nodes[node_id].disk, message)
             to = message.to
-            if type(message) is SnapshotRequest:
-                self._send_snapshot(message)
-                continue
+            if type(message) in _SPECIAL:
+                if type(message) is SnapshotRequest:
+                    self._send_snapshot(message)
+                    continue
+                if self.settings.strict:
+                    self._check_promise(self.nodes[node_id].disk, message)
             link = node_id * 16 + to
-            load = Receive(message)
-            if self.faults:
-                deviation = self.choices.message(link, self.now, self.links.nth(link, self.now))
-                if self.links.cut_until[link] > self.now:
+            if faults:
+                begun.append(link)
+                if choices.calm:
+                    choices.calm -= 1
+                    deviation = None
+                else:
+                    deviation = choices.message(link, now, begun.count(link) - 1)
+                if cut_until[link] > now:
                     continue
                 if deviation is not None:
                     self.note(deviation)
                     if deviation.act == Act.DROP:
                         continue
-                    self._push(self.now + deviation.amount, _DELIVER, to, load)
+                    self._push(now + deviation.amount, _DELIVER, to, Receive(message))
                     if deviation.act == Act.DELAY:
                         continue
-            elif self.bridged and self.links.cut_until[link] > self.now:
+            elif self.bridged and cut_until[link] > now:
                 continue
-            self._sequence += 1
-            heappush(self._heap, (arrival + self.links.slower[to], self._sequence, _DELIVER, to, load))
+            heappush(heap, (arrival + slower[to], place(), _DELIVER, to, Receive(message)))
 
     def _check_promise(self, disk: Disk, message: Message) -> None:
         """A vote or an acknowledgement leaves: what it promises must be on the disk."""
@@ -468,6 +491,7 @@ class World:
         except ValueError as error:
             raise Violation("lost on disk", f"node {node.node_id} cannot start: {error}") from error
         node.apply_end = self.now
+        node.show(node.state)
         self.invariants.restarted(node.node_id, node.state)
         if self.recorder is not None:
             self.recorder.step(self.now, None, NO_EFFECTS, node.state)

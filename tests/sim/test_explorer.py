@@ -165,6 +165,15 @@ def test_a_leader_that_has_yet_to_apply_a_removal_may_fall() -> None:
     assert replay(schedule_from_text(token)).rule == ""
 
 
+def test_what_a_lone_leader_never_wrote_and_never_told_is_no_log() -> None:
+    """Seed 4568760: the only voter led a term in memory, crashed, and led that term again with other entries."""
+    token = (
+        "ktwAEc4ARba4BM4AehIAwsMDzQfQzQPozQQAzQEAwwQAAMIAzgACSfCYlQPOAAsJ1QjOACW4QAGVBc4ACzZ1AxQAlQ3OAA3OJQHO"
+        "AENBRAGVDM4ADdINAs4ADDUAAZUMzgAfW1gEzgAMNQABlQDOADsOPQQAAJUJzgA7Fg0CzgBRa8AAlQLOAE6Q5wLOAAMNQAI"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
