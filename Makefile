@@ -10,9 +10,10 @@ TOOLS := .tools
 DEBIAN_PACKAGES := etcd-server etcd-client nghttp2-client chromium postgresql golang-go golang-etcd-server-dev
 PROGRAMS := etcd etcdctl h2load chromium node npm psql go
 
-.PHONY: help cluster test check lint types unit debian tools bench zoo etcd-suite proto clean
+.PHONY: help install cluster test check lint types unit debian tools bench zoo etcd-suite proto clean
 
 help:
+	@echo "make install   install into .venv; then: . .venv/bin/activate"
 	@echo "make cluster   install and run a three-member cluster: clients 2379, 22379, 32379"
 	@echo "make test      install what the tests need, then lint, type-check and test"
 	@echo "make check     lint and types only"
@@ -22,6 +23,8 @@ help:
 	@echo "make etcd-suite  etcd's own end-to-end tests; SUITE_ARGS='--ctl ours' tries tercetctl, too"
 	@echo "make proto     regenerate the protobuf modules"
 	@echo "make clean     remove what the other targets made (data of clusters stays)"
+
+install: $(VENV)/.run-installed
 
 cluster: $(VENV)/.run-installed
 	@exec $(BIN)/tercet cluster $(CLUSTER_ARGS)

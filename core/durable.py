@@ -68,7 +68,7 @@ def decode_meta(row: bytes) -> Meta:
 
 
 def load_machine(rows: Rows) -> Loaded:
-    """Build the machine from its rows; values stay on disk, and ``store.fetch`` is the caller's to set.
+    """Build the machine from its rows; values stay on disk; ``store.resident`` is the caller's to connect.
 
     Raises:
         Corruption: the rows make no sense.

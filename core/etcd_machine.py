@@ -28,6 +28,7 @@ def state_of(machine: Machine) -> EtcdState:
         applied_index=machine.applied_index,
         compacted=machine.store.compacted,
         cluster_version=machine.cluster_version,
+        downgrade=machine.downgrade,
         leases=[
             StoredLease(lease.id, lease.ttl, lease.remaining)
             for lease in sorted(machine.lessor, key=lambda lease: lease.id)

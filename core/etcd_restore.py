@@ -109,6 +109,8 @@ def _requests(state: EtcdState) -> Iterator[tuple[Command, bytes]]:
     if state.cluster_version:
         version = internal.ClusterVersion(version=state.cluster_version)
         yield Command.CLUSTER_VERSION, version.SerializeToString()
+    if state.downgrade:
+        yield Command.DOWNGRADE, internal.Downgrade(target=state.downgrade).SerializeToString()
     for member, kind in state.alarms:
         alarm = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=member, alarm=kind)  # type: ignore[arg-type]
         yield Command.ALARM, alarm.SerializeToString()

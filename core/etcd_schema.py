@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from .bbolt import DamagedDatabase
 from .mvcc.record import Record
+from .versions import read_version_rows, version_rows
 from .wire.proto import auth_pb2, kv_pb2, stored_pb2
 from .wire.proto import rpc_pb2 as rpc
 
@@ -74,6 +75,7 @@ class EtcdState(msgspec.Struct, frozen=True, kw_only=True):
     applied_index: int = 0
     compacted: int = -1  # -1: never
     cluster_version: str = ""  # "": not yet decided
+    downgrade: str = ""  # "": none is under way
     leases: Sequence[StoredLease] = ()
     alarms: Sequence[tuple[int, int]] = ()  # member and kind, ascending
     members: Sequence[StoredMember] = ()
@@ -146,7 +148,7 @@ def encode_state(state: EtcdState, keys: Entries) -> list[tuple[bytes, Entries]]
         b"auth": auth_entries,
         b"authRoles": auth.roles.items(),
         b"authUsers": auth.users.items(),
-        b"cluster": [(b"clusterVersion", state.cluster_version.encode())] if state.cluster_version else [],
+        b"cluster": version_rows(state.cluster_version, state.downgrade),
         b"lease": [_encode_lease(lease) for lease in state.leases],
         b"members": [(b"%x" % member.id, msgspec.json.encode(member)) for member in state.members],
         b"members_removed": [(b"%x" % member, b"removed") for member in state.removed],
@@ -180,7 +182,8 @@ def _decode_state(buckets: Mapping[bytes, Iterable[tuple[bytes, bytes]]]) -> Etc
     def entries(name: bytes) -> Iterator[tuple[bytes, bytes]]:
         return iter(buckets.get(name, ()))
 
-    meta, auth, cluster = dict(entries(b"meta")), dict(entries(b"auth")), dict(entries(b"cluster"))
+    meta, auth = dict(entries(b"meta")), dict(entries(b"auth"))
+    version, downgrade = read_version_rows(entries(b"cluster"))
     alarms = [rpc.AlarmMember.FromString(key) for key, _ in entries(b"alarm")]
     users, roles = dict(entries(b"authUsers")), dict(entries(b"authRoles"))
     for value in users.values():
@@ -191,7 +194,8 @@ def _decode_state(buckets: Mapping[bytes, Iterable[tuple[bytes, bytes]]]) -> Etc
     return EtcdState(
         applied_index=_number(meta.get(b"consistent_index")),
         compacted=max(_revision(meta.get(name)) for name in (b"finishedCompactRev", b"scheduledCompactRev")),
-        cluster_version=cluster.get(b"clusterVersion", b"").decode(),
+        cluster_version=version,
+        downgrade=downgrade,
         leases=[_decode_lease(key, value) for key, value in entries(b"lease")],
         alarms=sorted((alarm.memberID, int(alarm.alarm)) for alarm in alarms),
         members=[msgspec.json.decode(value, type=StoredMember) for _, value in entries(b"members")],

@@ -16,6 +16,7 @@ import google_crc32c
 
 from .bbolt import Database, DatabaseWriter, Read
 from .bbolt.format import Meta
+from .bbolt.reader import Bucket
 from .etcd_schema import Entries, EtcdState, decode_record, decode_state
 from .mvcc.record import Record, make_record, make_tombstone
 
@@ -99,6 +100,10 @@ class Import:
     def __init__(self, read: Read, size: int) -> None:
         self._database = Database(read, size)
         self._buckets = dict(self._database.buckets())
+
+    def buckets(self) -> Iterator[tuple[bytes, Bucket]]:
+        """All buckets by name, as they are."""
+        yield from self._buckets.items()
 
     def state(self) -> EtcdState:
         """Everything but the keys."""

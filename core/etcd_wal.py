@@ -6,7 +6,7 @@ the last of type ``crc``, which carries the sum over from file to file. Zeros en
 
 ``read_log`` gives who the member is, its hard state, and the entries there are; ``convert`` turns those that
 the database does not cover yet into entries of ours. Requests are protobuf in both, so they move over as they
-are; what an administrator does with users or members cannot be converted and must have been applied.
+are; what an administrator does with users cannot be converted and must have been applied.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from google.protobuf.message import DecodeError
 from .errors import Corruption, Rejected
 from .etcd_schema import StoredMember
 from .machine import Command, encode_command
-from .members import MemberView
-from .raft.types import Entry, HardState
+from .members import MemberCommand, MemberView, conf_change
+from .raft.types import Entry, EntryKind, HardState, encode_conf_change
+from .wire.proto import rpc_pb2 as rpc
 from .wire.proto import stored_pb2 as stored
 
 __all__ = ["CannotAdopt", "EtcdLog", "convert", "is_etcd_log", "members_at", "read_log"]
@@ -47,6 +48,12 @@ _WITHOUT_EFFECT = (
     "v2", "range", "cluster_version", "member_attributes", "authenticate", "auth_user_get", "auth_user_list",
     "auth_role_list", "auth_role_get",
 )  # fmt: skip
+
+
+class _ChangedMember(StoredMember, frozen=True, kw_only=True, omit_defaults=True):
+    """A member in a change of the members."""
+
+    promoted: bool = msgspec.field(name="isPromote", default=False)
 
 
 class CannotAdopt(Rejected):
@@ -142,11 +149,17 @@ def members_at(log: EtcdLog, applied: int, known: Iterable[StoredMember]) -> lis
         if entry.type != _CONF_CHANGE:
             continue
         change = stored.ConfChange.FromString(entry.data)
+        member_id = change.member_id
         if change.type == _REMOVE:
-            found.pop(change.member_id, None)
+            found.pop(member_id, None)
+            continue
+        context = msgspec.json.decode(change.context, type=_ChangedMember)
+        if member_id in found and context.promoted:  # it says no more than that
+            found[member_id] = msgspec.structs.replace(found[member_id], is_learner=False)
+        elif member_id in found and change.type == _UPDATE:
+            found[member_id] = msgspec.structs.replace(found[member_id], peer_urls=_view(context).peer_urls)
         else:
-            context = msgspec.json.decode(change.context, type=StoredMember)
-            found[change.member_id] = _view(context)
+            found[member_id] = _view(context)
     return [found[member_id] for member_id in sorted(found)]
 
 
@@ -165,14 +178,35 @@ def convert(log: EtcdLog, applied: int) -> tuple[Entry, ...]:
     index = applied + 1
     while index in log.entries:
         entry = log.entries[index]
-        if entry.type != _NORMAL:
-            raise CannotAdopt(
-                f"entry {index} changes the members and has not reached etcd's database: let etcd start and"
-                " stop once more"
-            )
-        found.append(Entry(entry.term, index, _command(entry) if entry.data else b""))
+        if entry.type == _CONF_CHANGE:
+            found.append(_change_of_members(entry))
+        else:
+            found.append(Entry(entry.term, index, _command(entry) if entry.data else b""))
         index += 1
     return tuple(found)
+
+
+def _change_of_members(entry: stored.RaftEntry) -> Entry:
+    """The same change of ours."""
+    change = stored.ConfChange.FromString(entry.data)
+    if change.type == _REMOVE:
+        command, payload = MemberCommand.REMOVE, rpc.MemberRemoveRequest(ID=change.member_id)
+        return _conf_change(entry, command, payload.SerializeToString())
+    context = msgspec.json.decode(change.context, type=_ChangedMember)
+    view = _view(context)
+    if change.type == _UPDATE:
+        update = rpc.MemberUpdateRequest(ID=view.id, peerURLs=view.peer_urls)
+        data = encode_command(Command.MEMBER_UPDATE, 0, 0, update.SerializeToString())
+        return Entry(entry.term, entry.index, data)
+    if context.promoted:
+        promotion = rpc.MemberPromoteRequest(ID=view.id)
+        return _conf_change(entry, MemberCommand.PROMOTE, promotion.SerializeToString())
+    return _conf_change(entry, MemberCommand.ADD, view.message().SerializeToString())
+
+
+def _conf_change(entry: stored.RaftEntry, command: MemberCommand, payload: bytes) -> Entry:
+    change = conf_change(command, payload, encode_command(Command(command), 0, 0, b""))
+    return Entry(entry.term, entry.index, encode_conf_change(change), EntryKind.CONF_CHANGE)
 
 
 def _command(entry: stored.RaftEntry) -> bytes:

@@ -36,11 +36,12 @@ from .wire.proto import internal_pb2 as internal
 from .wire.proto import rpc_pb2 as rpc
 
 __all__ = [
-    "LEARNERS_MAX", "MemberCommand", "MemberView", "Members", "added_member_id", "bootstrap_entries",
+    "LEARNERS_MAX", "MemberCommand", "MemberView", "Members", "added_member", "added_member_id",
+    "bootstrap_entries",
     "conf_change", "first_voters", "list_body",
 ]
 
-#: Learners that a cluster may have at once, as in etcd 3.4.
+#: Learners that a cluster may have at once, as in etcd 3.4, unless who adds one says otherwise.
 LEARNERS_MAX = 1
 
 _HEADER = Layout(">BQQ")
@@ -59,7 +60,7 @@ class MemberCommand(IntEnum):
     """Commands about members; the numbers are stored in logs and never change their meaning."""
 
     ATTRIBUTES = 10
-    ADD = 45  # the payload is an rpc.Member
+    ADD = 45  # the payload: ``added_member``
     REMOVE = 46
     UPDATE = 47
     PROMOTE = 48
@@ -178,7 +179,7 @@ class Members:
             raise rpc_errors.MEMBER_EXISTS.with_traceback(None)
         self._refuse_known_urls(request.peerURLs, except_of=0)
         learners = sum(member.is_learner for member in self._members.values())
-        if request.isLearner and learners >= LEARNERS_MAX:
+        if request.isLearner and learners >= _most_learners(payload):
             raise rpc_errors.TOO_MANY_LEARNERS.with_traceback(None)
         self._set(request.ID, _view_of(request))
         shown = rpc.Member(ID=request.ID, peerURLs=request.peerURLs, isLearner=request.isLearner)
@@ -226,6 +227,20 @@ class Members:
 
     def _messages(self) -> list[rpc.Member]:
         return [member.message() for member in self.all()]
+
+
+def added_member(member: rpc.Member, max_learners: int) -> bytes:
+    """The payload of an ADD.
+
+    Args:
+        max_learners: how many learners the cluster may have with it. It travels with the request, so that
+            all members decide alike, whatever their own flags say.
+    """
+    return member.SerializeToString() + internal.MemberLimits(max_learners=max_learners).SerializeToString()
+
+
+def _most_learners(payload: bytes) -> int:
+    return internal.MemberLimits.FromString(payload).max_learners or LEARNERS_MAX
 
 
 def list_body(members: Members) -> bytes:

@@ -69,6 +69,7 @@ __all__ = [
     "TOO_MANY_OPERATIONS",
     "TOO_MANY_REQUESTS",
     "UNHEALTHY",
+    "UNREADABLE_TEXT",
     "USER_EMPTY",
     "USER_EXISTS",
     "USER_NOT_FOUND",
@@ -214,6 +215,10 @@ MUTEX_SESSION_EXPIRED = RpcRejected(Status.UNKNOWN, "mutex: session is expired")
 ELECTION_NOT_LEADER = RpcRejected(Status.UNKNOWN, "election: not leader")
 ELECTION_NO_LEADER = RpcRejected(Status.UNKNOWN, "election: no leader")
 MISSING_LEADER_KEY = RpcRejected(Status.UNKNOWN, '"leader" field must be provided')
+
+
+#: To bytes that are no message, in gRPC's words for one that breaks off, as most of them do.
+UNREADABLE_TEXT = "grpc: error unmarshalling request: unexpected EOF"
 
 
 def undecodable(message_name: str) -> RpcRejected:

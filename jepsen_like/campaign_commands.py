@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import SystemRandom
-from typing import NoReturn
+from typing import Any
 
 import click
 import msgspec
@@ -16,30 +15,84 @@ from tercet.sim.commands import parse_seeds
 from tercet.sim.faults import describe_schedule, kinds_named
 
 from .campaign import Summary, run_campaign, shrink_run
+from .campaign_show import Bar, echo_json, show_failure, summary_lines
 from .checkers.verdict import EXIT_CODES
 from .experiment import Outcome, Plan, carry_out, mutation_named
 from .motifs import motifs_named
-from .mutations import MUTATIONS
-from .mutations.hunt import as_table, hunt
 from .real.commands import real
-from .simhunt import Catch, hunt_simulated
 from .store import load_outcomes, load_plan, save_run, story
 from .workloads.mix import PROFILES
+from .zoo_commands import zoo
 
 __all__ = ["campaign"]
 
 _FOLDER = click.Path(path_type=Path)
 
 
-@click.group("campaign", help="Many seeded runs of a whole cluster in a simulated world, each one checked.")
-def campaign() -> None: ...
+@click.group("campaign")
+def campaign() -> None:
+    """Many seeded runs of a whole cluster in a simulated world, each one checked.
+
+    Begin with: tercet campaign run --seeds 1..20 --seconds 8. Or plant a bug and have it found: tercet
+    campaign zoo --world explored --mutation B3.
+    """
 
 
 campaign.add_command(real)
+campaign.add_command(zoo)
 
 
-def _json(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
+class _Order(msgspec.Struct, frozen=True):
+    """What ``campaign run`` was asked for; the fields are its options."""
+
+    seeds: str | None
+    nodes: str
+    seconds: float
+    faults: str
+    workload: str | None
+    mutation: str
+    jobs: int
+    twice: bool
+    minutes: float | None
+    first: bool
+    shrink_first: int
+    folder: Path | None
+    as_json: bool
+
+    def chosen(self) -> range:
+        """The seeds.
+
+        Raises:
+            click.UsageError: they, or other options, are not what they must be.
+        """
+        _nodes(self.nodes)
+        try:
+            mutation_named(self.mutation)
+            if self.faults.startswith("motifs"):
+                motifs_named(self.faults)
+            else:
+                kinds_named(self.faults)
+            return parse_seeds(self.seeds) if self.seeds else _drawn_seeds()
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+
+    def plans(self, seeds: range) -> Iterator[Plan]:
+        """One run for each seed."""
+        sizes = _nodes(self.nodes)
+        for seed in seeds:
+            yield Plan(
+                seed=seed,
+                nodes=sizes[seed % len(sizes)],
+                seconds=self.seconds,
+                faults=self.faults,
+                profile=self.workload or "",
+                mutation=self.mutation,
+            )
+
+    def is_over(self, outcome: Outcome, spent: float) -> bool:
+        """This outcome is the last one wanted."""
+        late = self.minutes is not None and spent > self.minutes * 60
+        return late or (self.first and outcome.verdict == "invalid")
 
 
 def _nodes(text: str) -> list[int]:
@@ -52,13 +105,13 @@ def _nodes(text: str) -> list[int]:
     return found
 
 
-@campaign.command("run")
+@campaign.command("run", short_help="Run seeds, check each, shrink a failure.")
 @click.option("--seeds", metavar="N..M", help="Both ends included. Default: 100 seeds from a drawn one.")
 @click.option("--nodes", default="3,5", show_default=True, help="Cluster sizes, taken in turn.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=15.0, show_default=True,
               help="Virtual length of the fault phase.")  # fmt: skip
 @click.option("--faults", default="all", show_default=True,
-              help="all, none, motifs, motifs:NAME, or kinds and families with commas.")  # fmt: skip
+              help="all, none, motifs, motifs:NAME, or kinds, families; '?' lists them.")  # fmt: skip
 @click.option("--workload", type=click.Choice(list(PROFILES)), help="Default: drawn from each seed.")
 @click.option("--mutation", default="", help="Plant a bug of the zoo, e.g. B4.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
@@ -69,79 +122,55 @@ def _nodes(text: str) -> list[int]:
               help="Shrink so many of the failures.")  # fmt: skip
 @click.option("--folder", type=_FOLDER, help="Where failing runs are kept. [default: runs/NAME]")
 @click.option("--json", "as_json", is_flag=True, help="One object a line, the summary last.")
-def run(
-    seeds: str | None,
-    nodes: str,
-    seconds: float,
-    faults: str,
-    workload: str | None,
-    mutation: str,
-    jobs: int,
-    twice: bool,
-    minutes: float | None,
-    first: bool,
-    shrink_first: int,
-    folder: Path | None,
-    as_json: bool,
-) -> None:
+def run(**options: Any) -> None:
     """Run seeds. Exit code 0: all valid; 1: one failed; 2: unknown or not run.
 
     A failing seed is run a second time and its digest compared before it is reported; its folder has the
     history, the schedule, a trace and the command that replays it. Then the first failure is shrunk to a
     short schedule, which is kept beside it.
     """
-    sizes = _nodes(nodes)
-    try:
-        chosen = parse_seeds(seeds) if seeds else _drawn_seeds()
-        mutation_named(mutation)
-        if faults.startswith("motifs"):
-            motifs_named(faults)
-        else:
-            kinds_named(faults)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    target = folder or Path("runs") / f"{mutation or 'shipped'}-{chosen.start}-{chosen.stop - 1}"
-    click.echo(f"seeds {chosen.start}..{chosen.stop - 1}, failing runs in {target}", err=True)
-    plans = (
-        Plan(
-            seed=seed,
-            nodes=sizes[seed % len(sizes)],
-            seconds=seconds,
-            faults=faults,
-            profile=workload or "",
-            mutation=mutation,
-        )
-        for seed in chosen
-    )
-    summary = Summary()
+    order = _Order(**options)
+    seeds = order.chosen()
+    name = f"{order.mutation or 'shipped'}-{seeds.start}-{seeds.stop - 1}"
+    folder = order.folder or Path("runs") / name
+    click.echo(f"seeds {seeds.start}..{seeds.stop - 1}, failing runs in {folder}", err=True)
+    bar, summary = Bar(len(seeds)), Summary()
+    failures = _carry_out(order, seeds, folder, summary, bar)
+    bar.wipe()
+    spent = bar.spent
+    for outcome in failures[: order.shrink_first]:
+        _shrink_into(folder / f"seed-{outcome.seed}" / "shrunk", outcome.plan, 100, order.as_json)
+    if order.as_json:
+        echo_json({"summary": summary, "verdict": summary.verdict, "seconds": round(spent, 1)})
+    else:
+        for line in summary_lines(summary):
+            click.echo(line)
+        click.echo(f"{spent:.1f} s, {summary.runs / max(spent, 1e-9):.2f} runs a second")
+    sys.exit(EXIT_CODES[summary.verdict])
+
+
+def _carry_out(order: _Order, seeds: range, folder: Path, summary: Summary, bar: Bar) -> list[Outcome]:
+    """Run the seeds, count and show their outcomes; those that can be shrunk."""
     failures: list[Outcome] = []
-    started = time.monotonic()
-    outcomes = run_campaign(plans, jobs=jobs, folder=target, twice=twice)
+    outcomes = run_campaign(order.plans(seeds), jobs=order.jobs, folder=folder, twice=order.twice)
     try:
         for outcome in outcomes:
             summary.add(outcome)
-            _progress(summary, len(chosen), started)
+            bar.show(summary)
             if outcome.verdict == "invalid" and outcome.checker not in ("determinism", "harness"):
                 failures.append(outcome)
-            if as_json:
-                _json(outcome)
+            if order.as_json:
+                echo_json(outcome)
             elif outcome.verdict != "valid":
-                _wipe()
-                _failure(outcome, target)
-            if (first and outcome.verdict == "invalid") or (
-                minutes is not None and time.monotonic() - started > minutes * 60
-            ):
+                bar.wipe()
+                show_failure(outcome, folder)
+            if order.is_over(outcome, bar.spent):
                 break
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
     finally:
         outcomes.close()
-    _wipe()
-    spent = time.monotonic() - started
-    for outcome in failures[:shrink_first]:
-        folder = target / f"seed-{outcome.seed}"
-        _shrink_into(folder / "shrunk", outcome.plan, 100, as_json)
-    _finish(summary, spent, as_json)
+    return failures
 
 
 def _drawn_seeds() -> range:
@@ -149,56 +178,7 @@ def _drawn_seeds() -> range:
     return range(start, start + 100)
 
 
-def _progress(summary: Summary, total: int, started: float) -> None:
-    if not sys.stderr.isatty():
-        return
-    share = summary.runs / total
-    spent = time.monotonic() - started
-    left = spent / share - spent
-    bar = "#" * int(share * 30)
-    text = (
-        f"[{bar:<30}] {summary.runs}/{total}  {summary.invalid} failed  {summary.runs / spent:.1f}/s  "
-        f"{left:.0f} s left"
-    )
-    click.echo(f"\r{text:<100}\r", nl=False, err=True)
-
-
-def _wipe() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r" + " " * 100 + "\r", nl=False, err=True)
-
-
-def _failure(outcome: Outcome, folder: Path) -> None:
-    click.echo(f"seed {outcome.seed}: {click.style(outcome.verdict, fg='red')} ({outcome.checker})")
-    reason = outcome.reason.strip().splitlines()[-1] if outcome.reason else ""
-    click.echo(f"  {reason if len(reason) <= 400 else reason[:400] + ' ...'}")
-    click.echo(f"  replay: tercet campaign replay {folder / f'seed-{outcome.seed}'}")
-    click.echo(f"  shrink: tercet campaign shrink {folder / f'seed-{outcome.seed}'}")
-
-
-def _finish(summary: Summary, spent: float, as_json: bool) -> NoReturn:
-    if as_json:
-        _json({"summary": summary, "verdict": summary.verdict, "seconds": round(spent, 1)})
-    else:
-        for line in _summary_lines(summary):
-            click.echo(line)
-        click.echo(f"{spent:.1f} s, {summary.runs / max(spent, 1e-9):.2f} runs a second")
-    sys.exit(EXIT_CODES[summary.verdict])
-
-
-def _summary_lines(summary: Summary) -> list[str]:
-    fired = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.faults_fired.items()))
-    return [
-        f"{summary.runs} runs: {summary.valid} valid, {summary.invalid} invalid, {summary.unknown} unknown, "
-        f"{summary.mismatches} digests differ",
-        f"{summary.operations} operations, "
-        f"{summary.virtual_seconds:.0f} virtual s in {summary.cpu_seconds:.0f} CPU s",
-        f"faults fired: {fired or 'none'}",
-        *([f"failing seeds: {', '.join(map(str, summary.failing))}"] if summary.failing else []),
-    ]
-
-
-@campaign.command("replay")
+@campaign.command("replay", short_help="Do a kept run again, compare the digest.")
 @click.argument("run_folder", type=_FOLDER, metavar="RUN")
 @click.option("--trace", type=_FOLDER, help="Write a trace of all members here.")
 @click.option("--json", "as_json", is_flag=True)
@@ -210,7 +190,7 @@ def replay(run_folder: Path, trace: Path | None, as_json: bool) -> None:
     if trace is not None:
         trace.write_bytes(b"".join(parts))
     if as_json:
-        _json(outcome)
+        echo_json(outcome)
     else:
         for line in story(run_folder, outcome, record)[2:]:
             click.echo(line)
@@ -235,7 +215,7 @@ def _load(folder: Path) -> Plan:
         raise click.UsageError(str(error)) from error
 
 
-@campaign.command("shrink")
+@campaign.command("shrink", short_help="Make a failing schedule short.")
 @click.argument("run_folder", type=_FOLDER, metavar="RUN")
 @click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="Runs to spend.")
 @click.option("--folder", type=_FOLDER, help="Where the shrunk run is kept. [default: RUN/shrunk]")
@@ -260,7 +240,7 @@ def _shrink_into(target: Path, plan: Plan, runs: int, as_json: bool) -> Outcome:
     outcome, record = carry_out(shrunk.plan, parts.append)
     save_run(target, outcome, record, b"".join(parts))
     if as_json:
-        _json(outcome)
+        echo_json(outcome)
     else:
         click.echo(
             f"{len(plan.schedule or ())} faults -> {len(shrunk.plan.schedule or ())} in {shrunk.runs} runs"
@@ -270,7 +250,7 @@ def _shrink_into(target: Path, plan: Plan, runs: int, as_json: bool) -> Outcome:
     return outcome
 
 
-@campaign.command("report")
+@campaign.command("report", short_help="What a kept campaign came to.")
 @click.argument("folder", type=_FOLDER, metavar="CAMPAIGN")
 @click.option("--json", "as_json", is_flag=True)
 def report(folder: Path, as_json: bool) -> None:
@@ -283,19 +263,19 @@ def report(folder: Path, as_json: bool) -> None:
     for outcome in outcomes:
         summary.add(outcome)
     if as_json:
-        _json({"summary": summary, "verdict": summary.verdict})
+        echo_json({"summary": summary, "verdict": summary.verdict})
         sys.exit(EXIT_CODES[summary.verdict])
-    for line in _summary_lines(summary):
+    for line in summary_lines(summary):
         click.echo(line)
     for outcome in outcomes:
         if outcome.verdict != "valid":
-            _failure(outcome, folder)
+            show_failure(outcome, folder)
             for line in describe_schedule(outcome.plan.schedule or ()):
                 click.echo(f"    {line}")
     sys.exit(EXIT_CODES[summary.verdict])
 
 
-@campaign.command("list")
+@campaign.command("list", short_help="The campaigns kept in a folder.")
 @click.argument("folder", type=_FOLDER, default=Path("runs"), metavar="[FOLDER]")
 @click.option("--json", "as_json", is_flag=True)
 def list_(folder: Path, as_json: bool) -> None:
@@ -306,94 +286,8 @@ def list_(folder: Path, as_json: bool) -> None:
         for outcome in load_outcomes(path):
             summary.add(outcome)
         if as_json:
-            _json({"campaign": str(path), "runs": summary.runs, "failing": summary.failing})
+            echo_json({"campaign": str(path), "runs": summary.runs, "failing": summary.failing})
         else:
             click.echo(f"{path}  {summary.runs} runs, {len(summary.failing)} failed")
     if not found and not as_json:
         click.echo(f"no campaigns in {folder}")
-
-
-@campaign.command("zoo")
-@click.option(
-    "--world", type=click.Choice(["both", "explored", "simulated"]), default="both", show_default=True
-)
-@click.option(
-    "--mutation", "chosen", multiple=True, type=click.Choice(list(MUTATIONS)), help="Only this one."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
-@click.option("--minutes", type=click.FloatRange(min=0.0), default=2.0, show_default=True,
-              help="At most for each bug and world.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
-              help="Processes.")  # fmt: skip
-@click.option("--starts", type=click.IntRange(1, 1000), default=1, show_default=True,
-              help="Hunt from so many seeds, in the explored world; tell median and worst.")  # fmt: skip
-@click.option("--replays", type=click.IntRange(min=1), default=100, show_default=True,
-              help="Of each shrunk schedule, in the explored world.")  # fmt: skip
-@click.option("--exhaustive", is_flag=True,
-              help="Also search every interleaving of each bug's small scope.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def zoo(
-    world: str,
-    chosen: tuple[str, ...],
-    seed: int,
-    minutes: float,
-    jobs: int,
-    starts: int,
-    replays: int,
-    exhaustive: bool,
-    as_json: bool,
-) -> None:
-    """Plant every known bug in turn; find it, shrink it, replay it; print the table.
-
-    In the explored world every bug must be found. Exit code 0 when it was so, else 1.
-    """
-    missed = False
-    if world != "simulated":
-        named = [MUTATIONS[name] for name in chosen or MUTATIONS]
-        wanted = [mutation for mutation in named if mutation.world == "both"]
-        rows = []
-        found = hunt(
-            wanted, first_seed=seed, cpu_seconds=minutes * 60, replays=replays, exhaustive=exhaustive,
-            starts=starts, jobs=jobs,
-        )
-        for row in found:
-            rows.append(row)
-            missed = missed or not (row.found and row.replayed and row.shipped_valid)
-            if as_json:
-                _json({"world": "explored", "row": row})
-        if not as_json:
-            click.echo("explored world: the bare core\n" + as_table(rows))
-    if world != "explored":
-        catches = []
-        for catch in _catches(chosen or tuple(MUTATIONS), seed, minutes, jobs):
-            catches.append(catch)
-            if as_json:
-                _json({"world": "simulated", "row": catch})
-        if world == "simulated":
-            missed = any(not (c.found and c.replayed and c.shipped_valid) for c in catches)
-        if not as_json:
-            click.echo(
-                "\nsimulated world: members, disks, sockets and clients; three and five members in turn"
-            )
-            click.echo("\n".join(_catch_table(catches)))
-    sys.exit(1 if missed else 0)
-
-
-def _catches(names: tuple[str, ...], seed: int, minutes: float, jobs: int) -> Iterator[Catch]:
-    for name in names:
-        click.echo(f"hunting {name} in the simulated world", err=True)
-        yield hunt_simulated(name, first_seed=seed, seeds=100_000, minutes=minutes, jobs=jobs)
-
-
-def _catch_table(catches: list[Catch]) -> list[str]:
-    lines = [f"{'bug':<17}{'seeds':>7}{'cpu s':>9}  {'found by':<12}{'faults':>10}  replayed"]
-    for catch in catches:
-        if catch.found:
-            good = catch.replayed and catch.shipped_valid
-            lines.append(
-                f"{catch.mutation:<17}{catch.seeds_tried:>7}{catch.cpu_seconds:>9.1f}  {catch.checker:<12}"
-                f"{f'{catch.faults} -> {catch.shrunk_to}':>10}  {'yes' if good else 'NO'}"
-            )
-        else:
-            lines.append(f"{catch.mutation:<17}{catch.seeds_tried:>7}{catch.cpu_seconds:>9.1f}  not found")
-    return lines

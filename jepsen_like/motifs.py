@@ -120,6 +120,26 @@ def _left_behind(draw: random.Random, nodes: Sequence[str], at: int) -> list[Fau
     return faults
 
 
+def _two_snapshots(draw: random.Random, nodes: Sequence[str], at: int) -> list[Fault]:
+    """One misses much; while it puts a snapshot in place on its slow disk, another leader sends one, too."""
+    victim = draw.choice(nodes)
+    length = draw.randint(3000, 6000)
+    back = at + length
+    faults = [
+        Fault(at, draw.choice(("isolate", "kill", "deaf")), length, (victim,)),
+        Fault(back, "slow-disk", draw.randint(2000, 5000), (victim,), draw.choice((200, 1000, 3000))),
+    ]
+    for _ in range(draw.randint(1, 3)):
+        kind = draw.choice(("move-leader", "isolate-leader"))
+        moment = back + draw.randint(100, 3000)
+        if kind == "move-leader":
+            others = [name for name in nodes if name != victim]
+            faults.append(Fault(moment, kind, 0, (draw.choice(others or nodes),)))
+        else:
+            faults.append(Fault(moment, kind, draw.randint(1200, 2500), (LEADER,)))
+    return faults
+
+
 def _compacting(draw: random.Random, nodes: Sequence[str], at: int) -> list[Fault]:
     """Compactions in a row, while members fall, and their disks are put in order."""
     length = draw.randint(1500, 4000)
@@ -168,9 +188,9 @@ def _trusted_page_cache(draw: random.Random, nodes: Sequence[str], at: int) -> l
     faults: list[Fault] = []
     for name in victims:
         faults += [
-            Fault(at, "slow-disk", fall + 5 - at, (name,), 2000),
+            Fault(at, "slow-disk", fall + 5 - at, (name,), 20_000),
             Fault(fall, "kill", back - fall, (name,)),
-            Fault(back + draw.randint(1, 30), "slow-disk", 2000, (name,), 5000),
+            Fault(back + draw.randint(1, 30), "slow-disk", 2000, (name,), 20_000),
             Fault(cut, "power-cut", draw.randint(100, 400), (name,)),
         ]
     return [*faults, Fault(cut + draw.randint(0, 30), "isolate", draw.randint(1500, 4000), (spared,))]
@@ -242,6 +262,7 @@ MOTIFS: Final[Mapping[str, Motif]] = MappingProxyType(
         "two-minds": _two_minds,
         "locking-up": _locking_up,
         "slow-ears": _slow_ears,
+        "two-snapshots": _two_snapshots,
         "come-and-go": _come_and_go,
     }
 )

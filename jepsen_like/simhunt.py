@@ -19,6 +19,7 @@ from .experiment import Outcome, Plan, carry_out
 
 __all__ = ["AIMS", "Aim", "Catch", "hunt_simulated"]
 
+
 class Aim(msgspec.Struct, frozen=True):
     """Where to look for a bug, by its description: motifs of faults, cluster sizes taken in turn, and what
     the clients do ("" and 0: as drawn)."""
@@ -50,10 +51,12 @@ AIMS: Final[Mapping[str, Aim]] = MappingProxyType(
         "B28": Aim("motifs:compacting,slow-ears", (3,), "watch", 100),
         "B28-starved": Aim("motifs:slow-ears", (3,), "watch", 60),
         "B29": Aim("motifs:compacting", (3,), "", 100),
-        "B30-receiver": Aim("motifs:left-behind", (3,), "mix", 60, 15.0),
+        "B30-receiver": Aim("motifs:two-snapshots", (3,), "mix", 60, 15.0),
         "B31": Aim("motifs:two-minds,deposed,moved", (3,), "lease"),
         "B32": Aim("motifs:moved", (3,), "checkpoint", 0, 24.0),
         "B34": Aim("motifs:falling-between,deposed,slow-ears", (3,), "watch", 100),
+        "B35": Aim("motifs:deposed,falling-between", (3,), "append", 100),
+        "B36": Aim("motifs:all-fall,falling-in-turn", (3,), "append", 100),
         "ack-before-fsync": Aim("motifs:unsynced-majority"),
     }
 )
@@ -72,7 +75,8 @@ class Catch(msgspec.Struct, frozen=True, kw_only=True):
     faults: int = 0
     shrunk_to: int = 0
     shrink_runs: int = 0
-    replayed: bool = False  # the shrunk plan gives the same digest and verdict again
+    replays: int = 0
+    replayed: bool = False  # the shrunk plan gives the same digest and verdict in each of ``replays`` runs
     shipped_valid: bool = False  # the shrunk plan finds nothing in the shipped code
     plan: Plan | None = None  # the shrunk one
 
@@ -86,9 +90,11 @@ def hunt_simulated(
     minutes: float = 5.0,
     shrink_runs: int = 80,
     seconds: float | None = None,
+    replays: int = 1,
 ) -> Catch:
     """Hunt one planted bug for so many seeds and minutes at most, in runs of ``seconds`` (None: its aim's).
 
+    What was found is shrunk, and the short plan carried out ``replays`` >= 1 times more.
     The motifs of faults are those that its description asks for; their times and victims are chance.
     """
     started = time.monotonic()
@@ -110,7 +116,7 @@ def hunt_simulated(
             mutation=mutation, found=False, seeds_tried=tried, seconds=spent, cpu_seconds=round(used, 1)
         )
     shrunk, last = shrink_run(found.plan, runs=shrink_runs)
-    again, _ = carry_out(shrunk.plan)
+    again = [carry_out(shrunk.plan)[0] for _ in range(replays)]
     return Catch(
         mutation=mutation,
         found=True,
@@ -122,7 +128,8 @@ def hunt_simulated(
         faults=len(found.plan.schedule or ()),
         shrunk_to=len(shrunk.plan.schedule or ()),
         shrink_runs=shrunk.runs,
-        replayed=(again.digest, again.verdict) == (last.digest, last.verdict),
+        replays=replays,
+        replayed=all((one.digest, one.verdict) == (last.digest, last.verdict) for one in again),
         shipped_valid=_shipped_stands(shrunk.plan),
         plan=shrunk.plan,
     )

@@ -6,6 +6,7 @@ seed: ``PYTHONHASHSEED`` is fixed when a process starts.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -63,6 +64,7 @@ def _broken(plan: Plan, story: str) -> Outcome:
 
 def main() -> None:
     """Serve jobs until the input ends."""
+    gc.freeze()  # what is loaded now stays: no collection between two runs looks at it again
     decoder, encoder = msgspec.json.Decoder(Job), msgspec.json.Encoder()
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     for line in sys.stdin.buffer:

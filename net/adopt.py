@@ -2,10 +2,12 @@
 
 ``member/snap/db`` is etcd's database up to some entry, ``member/wal`` its log. Both are turned into ours: a
 backend with the state of the database, and a log that begins behind it with the entries the database has
-not seen. etcd's own files stay, its log under another name, so the way back is open until the first write.
+not seen. etcd's own files stay, those of its log in another folder, so the way back is open until the first
+write.
 
-A crash in the middle is harmless: etcd's log is moved, then ours is made, and the backend gets its name last;
-without a backend the next start does it all again.
+A crash in the middle is harmless, and so is a refusal: etcd's files are only ever moved, and first when all
+is read and a backend is made; then our log is made, and the backend gets its name last. Without a backend the
+next start finds etcd's files, in either folder, and does it all again.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ from .world import World
 __all__ = ["adopt_etcd_directory"]
 
 _HEAD_BYTES: Final = 16
+_LOCK: Final = "lock"  # of our own log
 
 
-async def adopt_etcd_directory(world: World, data_dir: str) -> None:
+async def adopt_etcd_directory(world: World, data_dir: str, log_folder: str) -> None:
     """Take over what an etcd has left in ``data_dir``; nothing happens when there is no such thing.
+
+    Args:
+        log_folder: of etcd's log, and of ours later: a part of the data directory, or ``--wal-dir``.
 
     Raises:
         CannotAdopt: an etcd has it open, or its log ends with what we cannot carry out.
@@ -40,8 +46,8 @@ async def adopt_etcd_directory(world: World, data_dir: str) -> None:
     disk = world.disk
     if not disk.exists(database) or disk.exists(posixpath.join(member, "backend")):
         return
-    log_folder = _find_log(world, member)
-    if not log_folder:
+    segments = _segments(world, log_folder)
+    if not segments:
         return
     try:
         lock = disk.lock(database)
@@ -49,38 +55,36 @@ async def adopt_etcd_directory(world: World, data_dir: str) -> None:
         raise CannotAdopt(f"an etcd is running on {data_dir}") from None
     file = disk.open(database)
     try:
-        log = _read(world, log_folder)
+        log = read_log((posixpath.basename(path), disk.read(path)) for path in segments)
         await _take_over(world, data_dir, log_folder, log, Import(file.read_at, file.size()))
     finally:
         file.close()
         lock.release()
 
 
-def _find_log(world: World, member: str) -> str:
-    """The folder of etcd's log, also when it has been moved already; "" when there is none."""
-    for name in ("wal.etcd", "wal"):
-        folder = posixpath.join(member, name)
-        names = _segments(world, folder)
-        if not names:
-            continue
-        file = world.disk.open(posixpath.join(folder, names[0]))
-        try:
-            if is_etcd_log(file.read_at(0, _HEAD_BYTES)):
-                return folder
-        finally:
-            file.close()
-    return ""
+def _old_folder(log_folder: str) -> str:
+    """Where etcd's log goes."""
+    return f"{log_folder}.etcd"
 
 
-def _segments(world: World, folder: str) -> list[str]:
-    if not world.disk.exists(folder):
-        return []
-    return [name for name in world.disk.list(folder) if name.endswith(".wal")]
+def _segments(world: World, log_folder: str) -> list[str]:
+    """The files of etcd's log in order, also those that have been moved already."""
+    disk = world.disk
+    found: dict[str, str] = {}
+    for folder in (log_folder, _old_folder(log_folder)):
+        for name in disk.list(folder) if disk.exists(folder) else ():
+            path = posixpath.join(folder, name)
+            if name.endswith(".wal") and _is_etcds(world, path):
+                found[name] = path
+    return [found[name] for name in sorted(found)]
 
 
-def _read(world: World, folder: str) -> EtcdLog:
-    names = _segments(world, folder)
-    return read_log((name, world.disk.read(posixpath.join(folder, name))) for name in names)
+def _is_etcds(world: World, path: str) -> bool:
+    file = world.disk.open(path)
+    try:
+        return is_etcd_log(file.read_at(0, _HEAD_BYTES))
+    finally:
+        file.close()
 
 
 async def _take_over(world: World, data_dir: str, log_folder: str, log: EtcdLog, source: Import) -> None:
@@ -92,28 +96,45 @@ async def _take_over(world: World, data_dir: str, log_folder: str, log: EtcdLog,
     entries = convert(log, index)
     members = members_at(log, index, state.members)
     member = posixpath.join(data_dir, "member")
-    backend, log_now = posixpath.join(member, "backend"), posixpath.join(member, "wal")
+    backend = posixpath.join(member, "backend")
     disk = world.disk
     for leftover in (f"{backend}.new", f"{backend}.new-lock"):
         if disk.exists(leftover):
             disk.remove(leftover)
     await write_backend(world, f"{backend}.new", Restored(source, members, index, term))
-    if log_folder == log_now:
-        disk.rename(log_now, f"{log_now}.etcd")
-        disk.sync_dir(member)
-    elif disk.exists(log_now):
-        for name in disk.list(log_now):
-            disk.remove(posixpath.join(log_now, name))
-    storage, _ = await Storage.open(world, data_dir, Identity(log.cluster_id, log.member_id))
+    world.probe.point("adopt.staged")
+    _clear_log(world, log_folder)
+    world.probe.point("adopt.moved")
+    storage, _ = await Storage.open(
+        world, data_dir, Identity(log.cluster_id, log.member_id), folder=log_folder
+    )
     try:
         await storage.restart_at(index, term, log.hard_state)
         if entries:
             await storage.append(None, entries)
     finally:
         storage.close()
+    world.probe.point("adopt.logged")
     disk.rename(f"{backend}.new", backend)
     disk.sync_dir(member)
     world.probe.log(
-        "info", "took over the data directory of an etcd; its log was moved", path=f"{log_now}.etcd",
+        "info", "took over the data directory of an etcd; its log was moved", path=_old_folder(log_folder),
         applied_index=index, entries=len(entries),
     )  # fmt: skip
+
+
+def _clear_log(world: World, log_folder: str) -> None:
+    """Move etcd's files out of the log's folder; what an earlier attempt has made of our own goes."""
+    disk, old = world.disk, _old_folder(log_folder)
+    parent = posixpath.dirname(log_folder) or "."
+    if not disk.exists(old):
+        disk.make_dirs(old)
+        disk.sync_dir(parent)
+    for name in disk.list(log_folder):
+        path = posixpath.join(log_folder, name)
+        if name.endswith(".wal") and not _is_etcds(world, path):
+            disk.remove(path)
+        elif name != _LOCK:
+            disk.rename(path, posixpath.join(old, name))
+    disk.sync_dir(old)  # first: a crash may leave a file in both folders, but never in none
+    disk.sync_dir(log_folder)

@@ -1,29 +1,33 @@
 """Between the log and the state machine: apply what is committed, answer who waits for it, tell watchers.
 
 Committed entries are queued and applied in bounded chunks, so that a restart with a long log or a burst
-does not keep the node from its ticks. A proposal is answered by the entry that carries this member's id
-and the proposal's sequence, wherever in the log it ended up; sequences start at a number that no earlier
-incarnation of the member has used, so an old entry can never answer a new proposal.
+does not keep the node from its ticks. An entry that takes long by itself (the deletion of a million keys) is
+applied in steps, one a chunk; what is committed after it waits.
+
+A proposal is answered by the entry that carries this member's id and the proposal's sequence, wherever in the
+log it ended up; sequences start at a number that no earlier incarnation of the member has used, so an old
+entry can never answer a new proposal.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from tercet.core.machine import Machine, Outcome
+from tercet.core.mvcc.steps import Steps
 from tercet.core.raft.types import Entry, EntryKind
 from tercet.core.rpc_errors import RpcError
 
-if TYPE_CHECKING:
-    from tercet.core.machine import Machine, Outcome
-
 __all__ = ["Applier", "Done", "Subscriber", "Waiter"]
 
-#: Entries applied in one turn of the node's loop.
+#: Entries applied in one turn of the node's loop ...
 CHUNK: Final = 1024
+#: ... unless they have made so many events before.
+CHUNK_EVENTS: Final = 2048
 
-Done: TypeAlias = Callable[["Outcome | RpcError"], None]
+Done: TypeAlias = Callable[[Outcome | RpcError], None]
 Subscriber: TypeAlias = Callable[[Sequence[Any], int], None]
 
 
@@ -47,6 +51,7 @@ class Applier:
         self._member_id = member_id
         self._replayed = replayed  # 0 once they are applied
         self._queue: deque[Entry] = deque()
+        self._long: Steps[Outcome] | None = None  # what is left to do of the first entry in the queue
 
     @property
     def has_work(self) -> bool:
@@ -60,6 +65,9 @@ class Applier:
     def forget_queue(self) -> None:
         """A snapshot will stand for what is committed and not applied yet."""
         self._queue.clear()
+        if self._long is not None:
+            self._long.close()
+            self._long = None
 
     def replace(self, machine: Machine) -> None:
         """Go on with another machine, made of a snapshot.
@@ -76,12 +84,20 @@ class Applier:
         count = min(len(queue), CHUNK)
         if self._replayed:
             count = min(count, self._replayed - self.applied_index)
-        apply, waiters, member_id = self.machine.apply, self.waiters, self._member_id
+        begin, waiters, member_id = self.machine.begin, self.waiters, self._member_id
         events: list[Any] = []
-        revision = 0
-        for _ in range(count):
-            entry = queue.popleft()
-            outcome = apply(entry)
+        revision = applied = 0
+        while applied < count and len(events) < CHUNK_EVENTS:
+            entry = queue[0]
+            result = begin(entry) if self._long is None else self._long
+            if type(result) is not Outcome:
+                outcome = self._go_on(result)  # type: ignore[arg-type]  # steps
+                if outcome is None:
+                    break
+            else:
+                outcome = result
+            queue.popleft()
+            applied += 1
             self.applied_index = entry.index
             if outcome.events:
                 events += outcome.events
@@ -99,7 +115,18 @@ class Applier:
         if events:
             for subscriber in self.subscribers:
                 subscriber(events, revision)
-        return count
+        return applied
+
+    def _go_on(self, steps: Steps[Outcome]) -> Outcome | None:
+        """Do a step of the first entry; its outcome when that was the last one."""
+        try:
+            next(steps)
+        except StopIteration as end:
+            self._long = None
+            outcome: Outcome = end.value
+            return outcome
+        self._long = steps
+        return None
 
     def sweep(self, now: float, error: RpcError) -> int:
         """Once per tick: answer proposals that are out of time, and may still happen; how many."""

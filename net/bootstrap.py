@@ -91,7 +91,7 @@ async def plan_start(world: World, config: MemberConfig) -> Start:
         Corruption: the log on disk cannot be read.
         ValueError: the flags contradict themselves.
     """
-    identity = _identity_on_disk(world, config.data_dir)
+    identity = _identity_on_disk(world, config.log_folder)
     first = _first_members(config)
     if identity is not None:
         _refuse_other_token(world, config)
@@ -124,9 +124,8 @@ def _first_members(config: MemberConfig) -> Start | None:
     )
 
 
-def _identity_on_disk(world: World, data_dir: str) -> Identity | None:
-    """Whose log the data directory holds; None when it holds none."""
-    folder = posixpath.join(data_dir, "member", "wal")
+def _identity_on_disk(world: World, folder: str) -> Identity | None:
+    """Whose log the folder holds; None when it holds none."""
     disk = world.disk
     names = [name for name in disk.list(folder) if name.endswith(".wal")] if disk.exists(folder) else []
     if not names:

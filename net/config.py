@@ -7,13 +7,15 @@ variables, ``--config-file``) is ``net.flags``'s business.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from .log_rotation import Rotation
 from .tls_settings import TlsSettings
 
-__all__ = ["UNBOUNDED_STREAMS", "MemberConfig", "cluster_id", "member_id"]
+__all__ = ["UNBOUNDED_STREAMS", "MemberConfig", "cluster_id", "member_id", "wal_folder"]
 
 #: What etcd takes for "no bound" of ``--max-concurrent-streams``.
 UNBOUNDED_STREAMS: Final = 2**32 - 1
@@ -31,12 +33,18 @@ def cluster_id(member_ids: tuple[int, ...]) -> int:
     return int.from_bytes(hashlib.sha1(joined).digest()[:8], "big")
 
 
+def wal_folder(data_dir: str) -> str:
+    """Where the write-ahead log of a data directory is, unless it has a folder of its own."""
+    return posixpath.join(data_dir, "member", "wal")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberConfig:
     """What one member needs to know. URLs are strings such as ``http://127.0.0.1:2379``."""
 
     name: str = "default"
     data_dir: str = "default.etcd"
+    wal_dir: str = ""  # "": a folder of the data directory
     listen_client_urls: tuple[str, ...] = ("http://localhost:2379",)
     advertise_client_urls: tuple[str, ...] = ("http://localhost:2379",)
     listen_peer_urls: tuple[str, ...] = ("http://localhost:2380",)
@@ -65,6 +73,12 @@ class MemberConfig:
     compaction_batch_limit: int = 1_000  # revisions removed in one step
     compaction_sleep_interval: float = 0.01  # seconds between two steps
     strict_reconfig_check: bool = True
+    stop_grpc_service_on_defrag: bool = False  # gRPC's health service says so meanwhile
+    bootstrap_defrag_threshold_megabytes: int = 0  # holes from which on a start defragments; 0: never
+    downgrade_check_time: float = 5.0  # seconds between looks at the members' versions; > 0
+    max_learners: int = 1  # that the cluster may have when this member adds one
+    read_only_lease: bool = False  # linearizable reads by the leader's lease: see docs/raft.md, section 7
+    warning_apply_duration: float = 0.1  # seconds; applying a batch for longer is worth a warning
     force_new_cluster: bool = False  # make a cluster of one out of this member's data
     unsafe_no_fsync: bool = False  # data may be lost when the power fails
     auth_token: str = "simple"  # or jwt,sign-method=...,...
@@ -72,6 +86,8 @@ class MemberConfig:
     bcrypt_cost: int = 10  # 4 to 31
     initial_corrupt_check: bool = False  # compare hashes with the others before serving
     corrupt_check_time: float = 0.0  # seconds between comparisons by the leader; 0: never
+    compact_hash_check_enabled: bool = False  # compare what the last compaction has left, too
+    compact_hash_check_time: float = 60.0  # seconds between these comparisons; > 0
     enable_lease_checkpoint: bool = False
     enable_lease_checkpoint_persist: bool = False
     lease_checkpoint_interval: float = 300.0  # seconds; shorter leases get no checkpoints
@@ -87,11 +103,18 @@ class MemberConfig:
     reported_version: str = "3.4.35"
     log_level: str = "info"
     log_outputs: tuple[str, ...] = ("default",)
+    log_rotation: Rotation | None = None  # of a log file; None: it grows for ever
+    socket_reuse_port: bool = False  # others may listen on our ports, too
     log_format: str = "json"  # or console
     trace_file: str = ""  # "": no trace
     wal_segment_bytes: int = 67_108_864  # capacity of one WAL file, >= 4096; small in simulations
     #: Seed of everything this member draws by hash (election timeouts); drawn at start-up in production.
     seed: int = 0
+
+    @property
+    def log_folder(self) -> str:
+        """Where the write-ahead log's segments are."""
+        return self.wal_dir or wal_folder(self.data_dir)
 
     def members(self) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
         """The first members as (id, name, peer URLs), sorted by id."""

@@ -5,6 +5,10 @@ compares its own with theirs, and does not serve when one differs. The leader co
 raises the CORRUPT alarm for whoever differs; then no member takes requests until an operator has looked.
 The rules are etcd's: only hashes at one revision and of one compaction can be compared, and a member that
 claims a revision or a compaction that the leader has not seen is corrupt, too.
+
+With ``--compact-hash-check-enabled`` the leader also compares what the last compaction has left. That needs
+no member to be up to date, and can tell who is wrong: the smaller part. When no majority agrees, nobody
+knows, and the alarm is the whole cluster's (member 0).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from tercet.core import rpc_errors
 from tercet.core.errors import Corruption
 from tercet.core.machine import Alarm, Command, Machine
 from tercet.core.mvcc.hashing import hash_in_pages
-from tercet.core.mvcc.pages import Steps
+from tercet.core.mvcc.steps import Steps
 from tercet.core.rpc_errors import RpcError, Status
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
@@ -73,13 +77,18 @@ class CorruptionCheck:
     """The checks of one member.
 
     Args:
-        seconds: between two checks while leading; 0: ``run`` does nothing.
+        seconds: between two checks while leading; 0: none.
+        compaction_seconds: between two checks of the last compaction; 0: none.
     """
 
-    def __init__(self, world: World, member: _Member, seconds: float) -> None:
+    def __init__(
+        self, world: World, member: _Member, seconds: float, compaction_seconds: float = 0.0
+    ) -> None:
         self._world = world
         self._member = member
         self._seconds = seconds
+        self._compaction_seconds = compaction_seconds
+        self._checked = 0  # the newest compaction of which all members were found to agree
         member.calls[_METHOD] = self._answer
 
     async def check_at_start(self) -> None:
@@ -104,13 +113,16 @@ class CorruptionCheck:
 
     async def run(self) -> None:
         """Check now and then, until cancelled."""
-        if self._seconds <= 0:
-            return
-        while True:
-            await self._world.clock.sleep(self._seconds)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._repeat, self.check, self._seconds)
+            nursery.start_soon(self._repeat, self.check_compaction, self._compaction_seconds)
+
+    async def _repeat(self, check: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while seconds > 0:
+            await self._world.clock.sleep(seconds)
             if self._member.is_leader:
                 try:
-                    await self.check()
+                    await check()
                 except RpcError as error:
                     self._world.probe.log("warn", "failed to check hash KV", error=error.message)
 
@@ -129,11 +141,53 @@ class CorruptionCheck:
             if ahead or (theirs.compacted == before.compacted and theirs.hash != before.hash):
                 await self._accuse(member_id, before, theirs)
 
+    async def check_compaction(self) -> None:
+        """Compare what the last compaction has left, once for each; raises ``RpcError``."""
+        member = self._member
+        compacted = member.machine.store.compacted
+        if compacted <= self._checked:
+            return
+        mine = await self._hash(compacted)
+        others = list(await self._ask_all(compacted))
+        agreeing: dict[int, list[int]] = {mine.hash: [member.member_id]}
+        for member_id, theirs in others:
+            if theirs.compacted == mine.compacted:
+                agreeing.setdefault(theirs.hash, []).append(member_id)
+        voters = len(member.machine.members.voters())
+        compared = sum(map(len, agreeing.values()))
+        if len(agreeing) > 1:
+            await self._accuse_minority(compacted, agreeing, voters // 2 + 1)
+        elif compared == voters and member.machine.store.compacted == compacted:
+            self._checked = compacted
+        self._world.probe.log(
+            "info", "finished compaction hash check", revision=compacted, number_of_members=compared
+        )
+
+    async def _accuse_minority(self, compacted: int, agreeing: dict[int, list[int]], quorum: int) -> None:
+        right = [value for value, members in agreeing.items() if len(members) >= quorum]
+        if not right:
+            self._world.probe.log(
+                "error", "Detected compaction hash mismatch but cannot identify the corrupted members",
+                revision=compacted,
+            )  # fmt: skip
+            await self._raise_alarm(0)
+            return
+        for value, members in agreeing.items():
+            for member_id in members if value not in right else ():
+                self._world.probe.log(
+                    "error", "Detected compaction hash mismatch", member=f"{member_id:x}", revision=compacted,
+                    hash=right[0], other_hash=value,
+                )  # fmt: skip
+                await self._raise_alarm(member_id)
+
     async def _accuse(self, member_id: int, mine: _Hash, theirs: _Hash) -> None:
         self._world.probe.log(
             "error", "found hash mismatch", member=f"{member_id:x}", revision=mine.revision,
             hash=mine.hash, other_revision=theirs.revision, other_hash=theirs.hash,
         )
+        await self._raise_alarm(member_id)
+
+    async def _raise_alarm(self, member_id: int) -> None:
         if Alarm(member_id, rpc.CORRUPT) in self._member.machine.alarms:
             return
         alarm = rpc.AlarmRequest(

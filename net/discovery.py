@@ -7,7 +7,6 @@ ours and gets our name, the others are numbered, as in etcd.
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import replace
 from typing import Final
 
@@ -34,7 +33,7 @@ async def discover(world: World, config: MemberConfig) -> MemberConfig:
     Raises:
         DiscoveryFailed: there are no such records, or none of them is ours.
     """
-    if not config.discovery_srv or _has_log(world, config.data_dir):
+    if not config.discovery_srv or _has_log(world, config.log_folder):
         return config
     ours = await _own_places(world, config)
     suffix = f"-{config.discovery_srv_name}" if config.discovery_srv_name else ""
@@ -62,8 +61,7 @@ async def discover(world: World, config: MemberConfig) -> MemberConfig:
     return replace(config, initial_cluster=members, initial_advertise_peer_urls=members[config.name])
 
 
-def _has_log(world: World, data_dir: str) -> bool:
-    folder = posixpath.join(data_dir, "member", "wal")
+def _has_log(world: World, folder: str) -> bool:
     return world.disk.exists(folder) and any(name.endswith(".wal") for name in world.disk.list(folder))
 
 

@@ -11,9 +11,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .config import MemberConfig
+from .feature_gates import feature_gates
 from .flag_table import TABLE, Effect
 from .flag_values import FlagError, Value, check_url, parse_duration, read_value
 from .log import LEVELS
+from .log_rotation import Rotation, read_rotation
 from .tls_settings import TlsError, TlsSettings, check_settings
 
 __all__ = ["resolve"]
@@ -30,7 +32,7 @@ class _Values:
     """The flags' values by name, defaults filled in, each with its type."""
 
     def __init__(self, given: Mapping[str, Value]) -> None:
-        self.given = given
+        self.given = given = {**given, **feature_gates(str(given.get("feature-gates", "")))}
         self._values: dict[str, Value] = {flag.name: read_value(flag, flag.default) for flag in TABLE}
         self._values.update(given)
         for name, value in given.items():  # the old spelling counts where the new one is not given
@@ -75,6 +77,7 @@ def resolve(given: Mapping[str, Value], warnings: list[str]) -> MemberConfig:
     _check_discovery(values)
     _check_timing(values.number("heartbeat-interval"), values.number("election-timeout"))
     _check_request_bytes(values.number("max-request-bytes"))
+    _check_features(values)
     if "listen-client-urls" in given and "advertise-client-urls" not in given:
         raise FlagError("--advertise-client-urls is required when --listen-client-urls is set explicitly")
     if values.text("auto-compaction-mode") not in ("periodic", "revision"):
@@ -120,6 +123,18 @@ def _check_log(values: _Values) -> None:
     outputs = values.texts("log-outputs")
     if len(outputs) > 1 and "default" in outputs:
         raise FlagError('multi logoutput for "default" is not supported yet')
+
+
+def _log_rotation(values: _Values) -> Rotation | None:
+    if not values.flag("enable-log-rotation"):
+        return None
+    files = [one for one in values.texts("log-outputs") if one not in ("default", "stderr", "stdout")]
+    if len(files) != 1:
+        raise FlagError("--log-outputs requires a single file path when --log-rotate-config-json is defined")
+    try:
+        return read_rotation(values.text("log-rotation-config-json"))
+    except ValueError as problem:
+        raise FlagError(str(problem)) from None
 
 
 def _check_addresses(values: _Values) -> None:
@@ -174,6 +189,22 @@ def _check_request_bytes(size: int) -> None:
         raise FlagError(
             f"--max-request-bytes must be 1 to {REQUEST_BYTES_MAX}"
             f" (a member must be able to send a request on to the others); got {size}"
+        )
+
+
+def _check_features(values: _Values) -> None:
+    if values.seconds("downgrade-check-time") <= 0:
+        raise FlagError("DowngradeCheckTime must be positive")
+    learners = values.number("max-learners")
+    if not 0 <= learners < 1 << 31:
+        raise FlagError(f"--max-learners must be 0 to {(1 << 31) - 1}, got {learners}")
+    interval = values.seconds("compact-hash-check-time")
+    if interval <= 0:
+        raise FlagError(f"--experimental-compact-hash-check-time must be >0 (set to {interval:g}s)")
+    if values.flag("enable-lease-checkpoint-persist") and not values.flag("enable-lease-checkpoint"):
+        raise FlagError(
+            "setting experimental-enable-lease-checkpoint-persist requires"
+            " experimental-enable-lease-checkpoint"
         )
 
 
@@ -305,10 +336,10 @@ def _configure(values: _Values, client_tls: TlsSettings, peer_tls: TlsSettings) 
     domain = values.text("discovery-srv")
     text = values.text("initial-cluster") or ",".join(f"{name}={url}" for url in own_urls)
     mode = values.text("auto-compaction-mode")
-    persist = values.flag("enable-lease-checkpoint-persist")
     return MemberConfig(
         name=name,
         data_dir=values.text("data-dir") or f"{name}.etcd",
+        wal_dir=values.text("wal-dir"),
         listen_client_urls=values.texts("listen-client-urls"),
         advertise_client_urls=values.texts("advertise-client-urls"),
         listen_peer_urls=values.texts("listen-peer-urls"),
@@ -344,8 +375,16 @@ def _configure(values: _Values, client_tls: TlsSettings, peer_tls: TlsSettings) 
         bcrypt_cost=values.number("bcrypt-cost"),
         initial_corrupt_check=values.flag("initial-corrupt-check"),
         corrupt_check_time=values.seconds("corrupt-check-time"),
-        enable_lease_checkpoint=values.flag("enable-lease-checkpoint") or persist,
-        enable_lease_checkpoint_persist=persist,
+        compact_hash_check_enabled=values.flag("compact-hash-check-enabled"),
+        compact_hash_check_time=values.seconds("compact-hash-check-time"),
+        max_learners=values.number("max-learners"),
+        stop_grpc_service_on_defrag=values.flag("stop-grpc-service-on-defrag"),
+        bootstrap_defrag_threshold_megabytes=values.number("bootstrap-defrag-threshold-megabytes"),
+        downgrade_check_time=values.seconds("downgrade-check-time"),
+        read_only_lease=values.flag("read-only-lease"),
+        warning_apply_duration=values.seconds("warning-apply-duration"),
+        enable_lease_checkpoint=values.flag("enable-lease-checkpoint"),
+        enable_lease_checkpoint_persist=values.flag("enable-lease-checkpoint-persist"),
         watch_progress_notify_interval=values.seconds("watch-progress-notify-interval"),
         client_tls=client_tls,
         peer_tls=peer_tls,
@@ -355,6 +394,8 @@ def _configure(values: _Values, client_tls: TlsSettings, peer_tls: TlsSettings) 
         reported_version=values.text("reported-version"),
         log_level="debug" if values.flag("debug") else values.text("log-level"),
         log_outputs=values.texts("log-outputs"),
+        log_rotation=_log_rotation(values),
+        socket_reuse_port=values.flag("socket-reuse-port"),
         log_format=values.text("log-format"),
         trace_file=values.text("trace"),
     )

@@ -8,7 +8,7 @@ and the common ones of 3.5 and 3.6, so that start scripts written for etcd keep 
 * ``IDLE``: accepted without effect, because what it tunes does not exist here or cannot do harm;
 * ``WARNED``: accepted, but the member says at start-up that it has no effect yet;
 * ``REFUSED``: any other value than the default is an error, since ignoring it would break a promise
-  (a log on another disk, members found by a discovery service).
+  (members found by a discovery service, an API that is not there).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _PEER: Final = "http://localhost:2380"
 _MEMBER = (
     Flag("name", _T, "default", "Member", _USED, "Name of this member, unique in the cluster."),
     Flag("data-dir", _T, "", "Member", _USED, "Folder of this member's data; <name>.etcd when not given."),
-    Flag("wal-dir", _T, "", "Member", _NO, "A folder of its own for the write-ahead log."),
+    Flag("wal-dir", _T, "", "Member", _USED, "A folder of its own for the write-ahead log."),
     Flag("snapshot-count", _U, "100000", "Member", _USED, "Applied entries between two snapshots."),
     Flag("heartbeat-interval", _U, "100", "Member", _USED, "Time between heartbeats, in milliseconds."),
     Flag("election-timeout", _U, "1000", "Member", _USED, "Time until an election, in milliseconds."),
@@ -87,7 +87,7 @@ _MEMBER = (
     Flag("grpc-keepalive-min-time", _D, "5s", "Member", _USED, "Shortest time between a client's pings."),
     Flag("grpc-keepalive-interval", _D, "2h", "Member", _USED, "Time between our pings of a quiet client."),
     Flag("grpc-keepalive-timeout", _D, "20s", "Member", _USED, "How long to wait for the answer to a ping."),
-    Flag("socket-reuse-port", _B, "false", "Member", _IDLE, "Set SO_REUSEPORT on listening sockets."),
+    Flag("socket-reuse-port", _B, "false", "Member", _USED, "Set SO_REUSEPORT on listening sockets."),
     Flag("socket-reuse-address", _B, "false", "Member", _IDLE, "Set SO_REUSEADDR (always set here)."),
 )
 _CLUSTERING = (
@@ -163,11 +163,11 @@ _WATCHING = (
     Flag("log-outputs", _L, "default", "Logging", _USED, "default, stderr, stdout, or files."),
     Flag("log-level", _T, "info", "Logging", _USED, "debug, info, warn, error, panic or fatal."),
     Flag("log-format", _T, "json", "Logging", _USED, "json or console."),
-    Flag("enable-log-rotation", _B, "false", "Logging", _IDLE, "Rotate a log file."),
-    Flag("log-rotation-config-json", _T, "", "Logging", _IDLE, "How to rotate it."),
+    Flag("enable-log-rotation", _B, "false", "Logging", _USED, "Rotate a log file."),
+    Flag("log-rotation-config-json", _T, "", "Logging", _USED, "How to rotate it."),
     Flag("debug", _B, "false", "Logging", _USED, "Short for --log-level debug."),
     Flag("log-package-levels", _T, "", "Logging", _IDLE, "Levels of etcd's own packages."),
-    Flag("warning-apply-duration", _D, "100ms", "Monitoring", _IDLE, "Warn of slower applies."),
+    Flag("warning-apply-duration", _D, "100ms", "Monitoring", _USED, "Warn of slower applies."),
     Flag("warning-unary-request-duration", _D, "300ms", "Monitoring", _IDLE, "Warn of slower requests."),
     Flag("enable-distributed-tracing", _B, "false", "Monitoring", _IDLE, "Send spans to a collector."),
 )
@@ -180,8 +180,8 @@ _OTHER = (
     Flag("proxy-read-timeout", _U, "0", "v2 Proxy", _IDLE, "Milliseconds for a read."),
     Flag("initial-corrupt-check", _B, "false", "Features", _USED, "Compare hashes before serving."),
     Flag("corrupt-check-time", _D, "0s", "Features", _USED, "Time between comparisons of hashes."),
-    Flag("compact-hash-check-enabled", _B, "false", "Features", _WARN, "Compare hashes after compactions."),
-    Flag("compact-hash-check-time", _D, "1m0s", "Features", _IDLE, "Time between those comparisons."),
+    Flag("compact-hash-check-enabled", _B, "false", "Features", _USED, "Compare hashes after compactions."),
+    Flag("compact-hash-check-time", _D, "1m0s", "Features", _USED, "Time between those comparisons."),
     Flag("enable-v2v3", _T, "", "Features", _NO, "Serve API 2 from keys of API 3."),
     Flag("enable-lease-checkpoint", _B, "false", "Features", _USED, "Replicate remaining lease times."),
     Flag("enable-lease-checkpoint-persist", _B, "false", "Features", _USED, "Store them, too."),
@@ -190,12 +190,14 @@ _OTHER = (
     Flag("peer-skip-client-san-verification", _B, "false", "Features", _USED, "Let certificates travel."),
     Flag("watch-progress-notify-interval", _D, "10m0s", "Features", _USED, "Time between progress messages."),
     Flag("snapshot-catchup-entries", _U, "5000", "Features", _USED, "Entries kept behind a snapshot."),
-    Flag("max-learners", _I, "1", "Features", _WARN, "Most learners at once."),
+    Flag("max-learners", _I, "1", "Features", _USED, "Most learners at once."),
+    Flag("read-only-lease", _B, "false", "Features", _USED, "Read by the leader's lease: trust all clocks."),
+    Flag("set-member-localaddr", _B, "false", "Features", _WARN, "Dial members from our own peer address."),
     Flag("memory-mlock", _B, "false", "Features", _IDLE, "Keep the backend's pages in memory."),
-    Flag("downgrade-check-time", _D, "5s", "Features", _IDLE, "Time between checks of a downgrade."),
-    Flag("stop-grpc-service-on-defrag", _B, "false", "Features", _IDLE, "Pause clients during defrag."),
-    Flag("bootstrap-defrag-threshold-megabytes", _U, "0", "Features", _IDLE, "Defragment at start-up."),
-    Flag("feature-gates", _T, "", "Features", _WARN, "Feature=true,... as in etcd 3.6."),
+    Flag("downgrade-check-time", _D, "5s", "Features", _USED, "Time between checks of a downgrade."),
+    Flag("stop-grpc-service-on-defrag", _B, "false", "Features", _USED, "Pause clients during defrag."),
+    Flag("bootstrap-defrag-threshold-megabytes", _U, "0", "Features", _USED, "Defragment at start-up."),
+    Flag("feature-gates", _T, "", "Features", _USED, "Feature=true,... as in etcd 3.6."),
     Flag("txn-mode-write-with-shared-buffer", _B, "true", "Features", _IDLE, "How etcd's backend reads."),
     Flag("wait-cluster-ready-timeout", _D, "5s", "Features", _IDLE, "How long a start waits for a leader."),
     Flag("distributed-tracing-address", _T, "localhost:4317", "Features", _IDLE, "Where spans go."),

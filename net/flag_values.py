@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from .flag_table import Flag, Kind
 
-__all__ = ["FlagError", "Value", "check_url", "parse_duration", "read_value"]
+__all__ = ["FlagError", "Value", "check_url", "parse_bool", "parse_duration", "read_value"]
 
 class FlagError(ValueError):
     """The configuration cannot be used; exit status 1."""
@@ -54,7 +54,8 @@ def _parse_uint(text: str) -> int:
     return number
 
 
-def _parse_bool(text: str) -> bool:
+def parse_bool(text: str) -> bool:
+    """What Go takes for a boolean. ``ValueError`` when it is none."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -93,7 +94,7 @@ def check_url(url: str) -> str:
 _PARSERS: Final[Mapping[Kind, Callable[[str], Value]]] = {
     Kind.TEXT: str,
     Kind.CHOICE: str,
-    Kind.BOOL: _parse_bool,
+    Kind.BOOL: parse_bool,
     Kind.UINT: _parse_uint,
     Kind.INT: _parse_integer,
     Kind.DURATION: parse_duration,

@@ -211,8 +211,15 @@ Usage:
   tercet --version            print the version
   tercet cluster              run three members on this machine
   tercet gateway start        pass connections on to any member that can be reached
-  tercet sim | campaign | check | trace | bench | fuzz
-                              simulate, check and measure; each has its own --help
+  tercet grpc-proxy start     hand calls on to a cluster, perhaps under a namespace
+
+  tercet sim run --seed 7     run a simulated cluster with faults; sim explore: the bare core
+  tercet campaign run         many such runs, each one checked, shrunk when it fails
+  tercet trace play FILE      step through a recorded run in the browser
+  tercet check FILE           check a recorded history for linearizability
+  tercet bench, tercet fuzz   measure beside etcd; send damaged streams to both ports
+  tercet openapi              print the description of the JSON gateway
+  Each of them has its own --help.
 
 Every flag may be written -f v, -f=v, --f v or --f=v, or given as a variable ETCD_F.
 """

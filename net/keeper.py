@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
@@ -27,43 +27,25 @@ import trio
 from tercet.core.durable import META_BUCKET, META_KEY, Loaded, Meta, decode_meta, encode_meta, load_machine
 from tercet.core.errors import Corruption
 from tercet.core.machine import Machine
-from tercet.core.mvcc.chunks import (
-    DATA_BUCKET,
-    INDEX_BUCKET,
-    Chunk,
-    ChunkMap,
-    Place,
-    chunk_key,
-    cut_chunks,
-    data_in,
-    decode_index,
-    encode_data,
-    encode_index,
-    find_all,
-    missing_value,
-    place_of,
-)
-from tercet.core.mvcc.record import Record
-from tercet.core.mvcc.store import RESIDENT_BYTES
+from tercet.core.mvcc.resident import RESIDENT_BYTES
 from tercet.core.raft import RaftState
 from tercet.core.raft.membership import meta_of
-from tercet.core.raft.types import Entry, Event, HardState, SnapshotMeta, SnapshotReady
+from tercet.core.raft.types import Event, HardState, SnapshotMeta, SnapshotReady
 
-from .storage import Recovered, Storage, StorageFailed, explain_failure
+from .chunked import ChunkCommit, ValueReader
+from .collector import collector_paused
+from .scrubber import Scrubber
+from .storage import Storage, StorageFailed, explain_failure
 from .world import Backend, BackendView, Change, World
 
-__all__ = ["COMMIT_SECONDS", "Keeper", "KeeperLimits", "match_log"]
+__all__ = ["COMMIT_SECONDS", "Keeper", "KeeperLimits"]
 
 #: How often the state goes to disk.
 COMMIT_SECONDS: Final = 0.1
 #: The log is let go after so many bytes, too, and that much of it is kept behind at most.
 RELEASE_BYTES: Final = 64 << 20
 KEPT_BYTES: Final = 16 << 20
-_ADVICE: Final = (
-    "Restore the data directory from a copy, or remove the member from the cluster, clear the directory and "
-    "add the member again"
-)
-_REWRITES: Final = 32  # chunks read back and written anew in one commit
+_SETTLED_AT_ONCE: Final = 10_000  # records, in one turn
 
 
 class KeptNode(Protocol):
@@ -111,11 +93,14 @@ class Keeper:
         #: Called after each commit, when the sizes may have changed.
         self.on_commit: list[Callable[[], None]] = []
         self._scrubbed: list[Callable[[], None]] = []
+        self._scrubber = Scrubber(world, limits.scrub_records)
         self._announced = 0  # the base that Raft and the log know
         self._remove_leftovers()
         self.backend: Backend = world.disk.open_backend(self._path)
         try:
-            self._adopt(load_machine(self.backend))
+            with collector_paused():
+                loaded = load_machine(self.backend)
+            self._adopt(loaded)
         except BaseException:
             self.backend.close()
             raise
@@ -141,7 +126,7 @@ class Keeper:
         while True:
             pause = max(0.0, due - clock.monotonic())
             if node.machine.scrubbing:
-                node.machine.scrub(self._limits.scrub_records)
+                self._scrubber.step(node.machine)
                 pause = min(pause, self._limits.scrub_seconds)
             elif self._scrubbed:
                 waiting, self._scrubbed = self._scrubbed, []
@@ -154,9 +139,11 @@ class Keeper:
 
     async def commit(self) -> None:
         """Write what has changed; nothing happens when the log is behind, or nothing has changed."""
+        node = self._node
+        assert node is not None
+        if not self._is_due(node.machine):
+            return  # an idle member does not even wait its turn
         async with self._busy:
-            node = self._node
-            assert node is not None
             index = node.machine.applied_index
             if self._is_due(node.machine) and node.state.persisted_index >= index == node.state.applied_index:
                 await self._commit(node)
@@ -169,7 +156,7 @@ class Keeper:
         node = self._node
         assert node is not None
         while node.machine.scrubbing:
-            node.machine.scrub(self._limits.scrub_records)
+            self._scrubber.step(node.machine)
             await trio.lowlevel.checkpoint()
         await self.commit()  # what was dropped
         await self.commit()  # what was written anew for it
@@ -223,7 +210,7 @@ class Keeper:
             meta, base_index=meta.index, base_term=meta.term, installed=True
         )
         await received.commit([(META_BUCKET, META_KEY, encode_meta(meta))])
-        with trio.CancelScope(shield=True):  # a thread reads what would be closed
+        with trio.CancelScope(shield=True), collector_paused():  # a thread reads what would be closed
             loaded = await self._world.compute.run(partial(load_machine, received))
         self._world.probe.point("keeper.install.staged")
         async with self._busy:
@@ -259,31 +246,12 @@ class Keeper:
 
     async def _commit(self, node: KeptNode) -> None:
         machine, state = node.machine, node.state
-        store = machine.store
-        fresh, dropped = store.take_fresh()
         changes = machine.take_changes()
         meta = self._next_meta(machine, state)
-        news = place_of(fresh[0]) if fresh else None
-        late: dict[Place, None] = {}  # dropped before they were ever on disk
-        for record in dropped:
-            place = place_of(record)
-            if news is not None and place >= news:
-                late[place] = None
-            else:
-                self._chunks.drop(place)
-        if late:
-            fresh = [record for record in fresh if place_of(record) not in late]
-        runs, rewritten = self._rewrite(machine)
-        rewritten += self._chunks.take_gone([run for run, _ in runs])
-        chunks: list[Chunk] = []
+        records = ChunkCommit(self.backend, self._chunks, machine.store)
 
         def rows() -> Iterator[Change]:
-            for chunk in cut_chunks(fresh):
-                chunks.append(chunk)
-                key = chunk_key(place_of(chunk[0]))
-                yield INDEX_BUCKET, key, encode_index(chunk)
-                yield DATA_BUCKET, key, encode_data(chunk)
-            yield from rewritten
+            yield from records.rows()
             for (bucket, key), value in changes.items():
                 yield bucket, key, value
             yield META_BUCKET, META_KEY, encode_meta(meta)
@@ -300,44 +268,13 @@ class Keeper:
             "etcd_disk_backend_commit_duration_seconds", clock.monotonic() - started
         )
         self.meta = meta
-        for run, count in runs:
-            self._chunks.replace(run, count)
-        for chunk in chunks:
-            self._chunks.add(place_of(chunk[0]), len(chunk))
-        store.settle(fresh)
+        records.done()
+        for first in range(0, len(records.records), _SETTLED_AT_ONCE):
+            if first:
+                await trio.lowlevel.checkpoint()
+            machine.store.settle(records.records[first : first + _SETTLED_AT_ONCE])
         self._let_go(node)
         self._tell()
-
-    def _rewrite(self, machine: Machine) -> tuple[list[tuple[list[Place], int]], list[Change]]:
-        """What becomes of chunks of which little is wanted: runs with their new counts, and the rows."""
-        runs: list[tuple[list[Place], int]] = []
-        rows: list[Change] = []
-        for run in self._chunks.take_stale(_REWRITES):
-            records = list(self._wanted_of(run, machine))
-            for place in run[1:] if records else run:
-                key = chunk_key(place)
-                rows += ((INDEX_BUCKET, key, None), (DATA_BUCKET, key, None))
-            if records:
-                key = chunk_key(run[0])
-                rows += ((INDEX_BUCKET, key, encode_index(records)), (DATA_BUCKET, key, encode_data(records)))
-            runs.append((run, len(records)))
-        return runs, rows
-
-    def _wanted_of(self, run: Iterable[Place], machine: Machine) -> Iterator[Record]:
-        holds, backend = machine.store.holds, self.backend
-        for place in run:
-            if not self._chunks.wanted(place):
-                continue
-            key = chunk_key(place)
-            index, data = backend.get(INDEX_BUCKET, key), backend.borrow(DATA_BUCKET, key)
-            if index is None or data is None:
-                raise missing_value(*_parts(place))
-            for record in decode_index(index):
-                if holds(record.key, record.mod_revision, record.sub):
-                    found = data_in(data, record.mod_revision, record.sub)
-                    if found is None:
-                        raise missing_value(record.mod_revision, record.sub)
-                    yield msgspec.structs.replace(record, data=found)
 
     # ---- the log
 
@@ -372,6 +309,7 @@ class Keeper:
         if meta.base_index > self._announced:
             self._announced = meta.base_index
             node.happen(SnapshotReady(meta.configuration, meta.base_index))
+            self._world.probe.log("info", "saved snapshot", snapshot_index=meta.index)
             self._world.probe.log(
                 "info", "compacted Raft logs", compact_index=meta.base_index, applied_index=meta.index
             )
@@ -385,10 +323,10 @@ class Keeper:
         self.meta = loaded.meta or Meta(0, 0, 1, -1, SnapshotMeta(0, 0, ()))
         self._announced = self.meta.base_index
         self._progress.clear()
-        store = self.machine.store
-        store.resident_limit = self._limits.resident_bytes
-        reader = _Reader(self.backend, self._chunks)
-        store.fetch, store.fetch_all = reader.fetch, reader.fetch_all
+        resident = self.machine.store.resident
+        resident.limit = self._limits.resident_bytes
+        reader = ValueReader(self.backend, self._chunks)
+        resident.fetch, resident.fetch_all = reader.fetch, reader.fetch_all
 
     def _remove_leftovers(self) -> None:
         """What a transfer that was cut short has left behind, and LMDB's lock file of a renamed backend."""
@@ -398,74 +336,3 @@ class Keeper:
     def _remove(self, path: str) -> None:
         if self._world.disk.exists(path):
             self._world.disk.remove(path)
-
-
-async def match_log(
-    storage: Storage, recovered: Recovered, meta: Meta
-) -> tuple[HardState, tuple[Entry, ...], int]:
-    """Make sure that log and backend go together, and finish an installation that was cut short.
-
-    Returns:
-        What Raft starts from: the hard state, the entries that are not let go, and the term of the entry
-        before them, 0 when it is not known.
-
-    Raises:
-        Corruption: entries are missing between the two, so one of them was lost or replaced.
-        StorageFailed: the disk failed.
-    """
-    hard_state, entries = recovered.hard_state, recovered.entries
-    if meta.installed and recovered.base != (meta.index, meta.term):
-        term = max(hard_state.current_term, meta.term)
-        voted_for = hard_state.voted_for if term == hard_state.current_term else 0
-        hard_state, entries = HardState(term, voted_for, meta.index), ()
-        await storage.restart_at(meta.index, meta.term, hard_state)
-    elif entries and entries[0].index > meta.base_index + 1:
-        raise Corruption(
-            f"the log begins with entry {entries[0].index}, but the backend says that it goes on after "
-            f"entry {meta.base_index}. {_ADVICE}"
-        )
-    elif entries and entries[-1].index < meta.index:
-        raise Corruption(
-            f"the log ends with entry {entries[-1].index}, but entry {meta.index} was applied. {_ADVICE}"
-        )
-    elif not entries and meta.index > (recovered.base or (meta.base_index,))[0]:
-        raise Corruption(f"the log is empty, but entry {meta.index} was applied. {_ADVICE}")
-    if entries:
-        entries = entries[max(0, meta.base_index + 1 - entries[0].index) :]
-    follows = bool(entries) and entries[0].index == meta.base_index + 1
-    return hard_state, entries, meta.base_term if follows else 0
-
-
-class _Reader:
-    """Reads values back for one store."""
-
-    def __init__(self, backend: Backend, chunks: ChunkMap) -> None:
-        self._backend = backend
-        self._chunks = chunks
-
-    def fetch(self, mod_revision: int, sub: int) -> bytes:
-        """See ``core.mvcc.store.Fetch``."""
-        first = self._chunks.chunk_of(mod_revision << 32 | sub)
-        row = None if first is None else self._backend.borrow(DATA_BUCKET, chunk_key(first))
-        data = None if row is None else data_in(row, mod_revision, sub)
-        if data is None:
-            raise missing_value(mod_revision, sub)
-        return data
-
-    def fetch_all(self, records: Sequence[Record]) -> list[bytes]:
-        """See ``core.mvcc.store.FetchAll``."""
-        found: dict[Place, bytes] = {}
-        places = sorted(map(place_of, records))
-        begin = 0
-        while begin < len(places):
-            first, end = self._chunks.run_of(places, begin)
-            row = None if first is None else self._backend.borrow(DATA_BUCKET, chunk_key(first))
-            if row is None:
-                raise missing_value(*_parts(places[begin]))
-            find_all(row, places[begin:end], found)
-            begin = end
-        return [found[place_of(record)] for record in records]
-
-
-def _parts(place: Place) -> tuple[int, int]:
-    return place >> 32, place & 0xFFFFFFFF

@@ -87,6 +87,7 @@ class LeaseKeeper:
         self._checkpointing: dict[int, None] = {}  # leases whose checkpoint is on its way through the log
         self._next_checkpoint = 0.0
         self.renewals = 0  # promised by this member as leader
+        self.expired = 0  # leases that this member has ended as leader
         member.calls["lease/renew"] = self._answer_renew
         member.calls["lease/time-to-live"] = self._answer_time_to_live
         member.on_soft_state.append(lambda _: self._follow_role())
@@ -144,6 +145,11 @@ class LeaseKeeper:
         lease = self._member.machine.lessor.get(lease_id)
         return min(int(left), lease.ttl) if left > 0 and lease is not None else None
 
+    def ids(self) -> list[int]:
+        """All leases: on the leader by their ends, on others by id."""
+        self._counting()
+        return self._deadlines.in_order(lease.id for lease in self._member.machine.lessor)
+
     def notice_grant(self) -> None:
         """A lease may have been granted: count from now, not from the next sweep."""
         self._counting()
@@ -196,10 +202,12 @@ class LeaseKeeper:
 
     def _expiry_done(self, lease_id: int, term: int) -> Callable[[Outcome | RpcError], None]:
         def done(outcome: Outcome | RpcError) -> None:
+            ended = isinstance(outcome, Outcome) and outcome.error is None
+            self.expired += ended
             if self._term != term:
                 return
             self._expiring.pop(lease_id, None)
-            if isinstance(outcome, Outcome) and outcome.error is None:
+            if ended:
                 self._deadlines.drop(lease_id)
 
         return done

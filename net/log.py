@@ -1,8 +1,9 @@
 """Structured logs: one JSON object a line, shaped like the lines etcd's zap logger writes.
 
-``level``, ``ts`` and ``msg`` first, then the caller's fields in the order given. Bytes are shown as text
-where they are text and as hexadecimal otherwise; an exception is shown as ``Type: message``. The logger
-never raises because of a value it cannot encode and never changes what the program does.
+``level``, ``ts``, ``caller`` (module and line) and ``msg`` first, then the caller's fields in the order
+given. Bytes are shown as text where they are text and as hexadecimal otherwise; an exception is shown as
+``Type: message``. The logger never raises because of a value it cannot encode and never changes what the
+program does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["LEVELS", "JsonLog"]
 
 #: Severity of each level; etcd's ``--log-level`` accepts the same words (and panic, which we never use).
 LEVELS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "dpanic": 4, "panic": 5, "fatal": 6}
-_OWN = ("level", "ts", "msg")
+_OWN = ("level", "ts", "caller", "msg")
 
 
 class JsonLog:
@@ -57,17 +58,23 @@ class JsonLog:
         """Tell whether lines of this level are written: to spare the work of making one."""
         return LEVELS.get(level, LEVELS["error"]) >= self._lowest
 
-    def log(self, level: str, message: str, fields: dict[str, object]) -> None:
-        """Write one line, or nothing when the level is below the threshold."""
+    def log(self, level: str, message: str, fields: dict[str, object], caller: str = "") -> None:
+        """Write one line, or nothing when the level is below the threshold.
+
+        Args:
+            caller: where in the program this is said, ``module:line``; "": not told.
+        """
         if not self.enabled(level):
             return
         time = _timestamp(self._wall())
         readable = {f"{k}_" if k in _OWN else k: _readable(v) for k, v in fields.items()}
         if self._console:
             rest = f"\t{msgspec.json.encode(readable).decode()}" if readable else ""
-            self._write(f"{time}\t{level}\t{' '.join(message.split())}{rest}\n")
+            place = f"\t{caller}" if caller else ""
+            self._write(f"{time}\t{level}{place}\t{' '.join(message.split())}{rest}\n")
             return
-        line: dict[str, object] = {"level": level, "ts": time, "msg": message, **readable}
+        where = {"caller": caller} if caller else {}
+        line: dict[str, object] = {"level": level, "ts": time, **where, "msg": message, **readable}
         self._write(msgspec.json.encode(line).decode() + "\n")
 
 

@@ -8,7 +8,7 @@ event), applies what is committed, answers, and flushes the dirty client connect
 waits, the more one turn, one frame, one sync and one flush carry.
 
 An unexpected exception ends ``run`` and with it the member: a node that guesses is worse than one that
-is down. Ticks that were missed (a paused process) are not made up for.
+is down. Ticks that were missed (a paused process) are not made up for, but with leases, which count them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ from tercet.core import raft, rpc_errors
 from tercet.core.machine import Machine
 from tercet.core.raft.types import (
     Applied,
-    ConfChange,
     Effects,
     Event,
     HardState,
     Message,
     Persisted,
-    Propose,
-    ProposeConfChange,
     ProposeRequest,
     ReadIndex,
     ReadIndexRequest,
@@ -45,28 +42,33 @@ from tercet.core.raft.types import (
 )
 
 from .apply import Applier
-from .forwarded import Forwarded, proposer_of
+from .installing import Installing
 from .loop_ports import Outbox, Snapshots
+from .parking import Bed
 from .persist import Durable, LogStorage, Persister
+from .proposing import Proposing
 from .reads import Reads
 from .world import World
 
 __all__ = ["CoreLoop", "Limits"]
 
-#: How often is looked whether the log is at rest before a snapshot takes its place.
-INSTALL_POLL_SECONDS: Final = 0.001
+#: With leases: from so many ticks without one on, those that were missed are made up for.
+LATE_TICKS: Final = 2
 
 
 class Limits:
     """Bounds of one node; bytes, counts and seconds."""
 
-    def __init__(self, *, max_request_bytes: int, request_timeout: float) -> None:
+    def __init__(
+        self, *, max_request_bytes: int, request_timeout: float, slow_apply_seconds: float = 0.1
+    ) -> None:
         self.max_request_bytes = max_request_bytes
         self.request_timeout = request_timeout
         self.apply_gap = 5000  # committed but unapplied entries beyond which proposals are refused
         self.waiting_bytes = 256 << 20  # proposals under way
         self.inbox_messages = 8192  # peers' messages; beyond it they are dropped
         self.propose_bytes = 1 << 20  # one Propose event
+        self.slow_apply_seconds = slow_apply_seconds  # applying a batch for longer is worth a warning
 
 
 def _nothing() -> None:
@@ -105,6 +107,7 @@ class CoreLoop:
         self.is_learner = False
         #: Set once this member has applied its own removal, or was told of it.
         self.removed = trio.Event()
+        self.led_when_removed = False
         #: Called in the node's task when the machine's members have changed.
         self.on_members: list[Callable[[], None]] = []
         #: Writes the dirty client connections; set once the front door is there.
@@ -124,25 +127,22 @@ class CoreLoop:
         self._applier = Applier(machine, member_id, state.log.last_index)
         self._reads = Reads(incarnation << 40)
         self._sequence = incarnation << 40
+        self._proposing = Proposing(member_id, self._applier, limits.propose_bytes)
         self._persister = Persister(storage, world.clock, self._on_durable)
+        self._installing = Installing(world.clock, self._persister)
         self._now = world.clock.monotonic()
         self._latest = self._now + limits.request_timeout  # the deadline of what is asked now
         self._room = limits.max_request_bytes  # bytes a proposal may have now; -1: none is taken
         self._last_leader = 0  # the newest one known, even when it is lost
         self._leader_replaced_at = float("-inf")  # when another leader followed it
         self._stopped = False
-        self._parked: trio.lowlevel.Task | None = None
-        # The mailbox.
+        self._lease = state.config.read_only_lease
+        self._bed = Bed()
+        # The mailbox, besides proposals and reads.
         self._tick_due = False
         self._durable: list[Durable] = []
         self._inbox: list[Message] = []
-        self._proposals: list[bytes] = []
-        self._conf_changes: list[ConfChange] = []
         self._events: list[Event] = []  # what drivers report
-        self._forwarded = Forwarded(member_id)
-        self._install: SnapshotMeta | None = None  # a snapshot is to be put in place
-        self._install_due = trio.Event()
-        self._held = False  # the core dropped proposals: try again at the next tick or with another leader
         # Gathered during a turn.
         self._send: list[Message] = []
         self._soft_state: SoftState | None = None
@@ -154,8 +154,8 @@ class CoreLoop:
             self._world.probe.count("tercet_peer_messages_dropped_total", len(messages))
             return
         inbox.extend(messages)
-        if self._parked is not None:
-            self._wake()
+        if self._bed.task is not None:
+            self._bed.wake()
 
     def happen(self, event: Event) -> None:
         """Let something that a driver saw happen to the core, e.g. a lost connection, with the next turn.
@@ -163,8 +163,8 @@ class CoreLoop:
         A snapshot that has been received whole comes this way, too, as ``Receive(SnapshotRequest)``.
         """
         self._events.append(event)
-        if self._parked is not None:
-            self._wake()
+        if self._bed.task is not None:
+            self._bed.wake()
 
     async def run(self) -> None:
         """Run until cancelled. Raises what the disk, the core or the state machine raises."""
@@ -177,7 +177,7 @@ class CoreLoop:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._persister.run)
                 nursery.start_soon(self._ticks)
-                nursery.start_soon(self._install_snapshots)
+                nursery.start_soon(self._installing.run, self._install)
                 await self._loop()
         finally:
             self._stopped, self._room = True, -1
@@ -190,7 +190,7 @@ class CoreLoop:
     async def _loop(self) -> None:
         while True:
             if self._idle() and not (self._hurry and self._hurry_up()):
-                await self._park()
+                await self._bed.sleep()
             else:
                 await trio.lowlevel.checkpoint()
             self._turn()
@@ -213,7 +213,8 @@ class CoreLoop:
         self._members_version = members.version
         mine = members.get(self.member_id)
         self.is_learner = mine is not None and mine.is_learner
-        if self.member_id in members.removed:
+        if self.member_id in members.removed and not self.removed.is_set():
+            self.led_when_removed = self.role == Role.LEADER
             self.removed.set()
         for listener in self.on_members:
             listener()
@@ -224,15 +225,14 @@ class CoreLoop:
             or self._durable
             or self._tick_due
             or self._events
-            or (self._wants_leader() and self.leader_id and not self._held)
+            or (self.leader_id and self._proposing.ready)
             or (self._reads.has_waiting and self.leader_id)
             or self._applier.has_work
         )
 
-    def _wants_leader(self) -> bool:
-        return bool(self._proposals or self._conf_changes or self._forwarded)
-
     def _turn(self) -> None:
+        if self._lease:
+            self._count_missed_ticks()
         if self._tick_due:
             self._tick_due = False
             self._step(Tick())
@@ -247,16 +247,11 @@ class CoreLoop:
             events, self._events = self._events, []
             for event in events:
                 self._step(event)
-                if type(event) is Receive and self._install is None and self.snapshots is not None:
+                if type(event) is Receive and not self._installing.wanted and self.snapshots is not None:
                     self.snapshots.forget()  # a snapshot that Raft does not want
-        if self.leader_id and not self._held:
-            if self._proposals:
-                self._take_proposals()
-            if self._conf_changes:
-                self._take_conf_changes()
-            if self._forwarded:
-                for event in self._forwarded.take():
-                    self._step(event)
+        if self.leader_id and self._proposing.ready:
+            for event in self._proposing.take():
+                self._step(event)
         if self._reads.has_waiting and self.leader_id:
             self._step(ReadIndex(self._reads.start_round(self._now)))
         self._discharge()
@@ -274,7 +269,11 @@ class CoreLoop:
         persister.start()
         applier = self._applier
         if applier.has_work:
-            applier.apply_chunk()
+            began = self._world.clock.monotonic()
+            entries = applier.apply_chunk()
+            took = self._world.clock.monotonic() - began
+            if took > self.limits.slow_apply_seconds:
+                self._warn_of_slow_apply(entries, took)
             refused, applier.refused = tuple(applier.refused), []
             if self.machine.members.version != self._members_version:
                 self._note_members()
@@ -288,12 +287,19 @@ class CoreLoop:
         self._reads.release(applier.applied_index)
         self.flush()
 
+    def _warn_of_slow_apply(self, entries: int, took: float) -> None:
+        self._world.probe.count("etcd_server_slow_apply_total")
+        self._world.probe.log(
+            "warn", "apply request took too long", took=f"{took * 1000:.3f}ms", entries=entries,
+            expected_duration=f"{self.limits.slow_apply_seconds * 1000:g}ms",
+        )  # fmt: skip
+
     def _alone(self) -> bool:
         """One entry to write at most, and nobody else waits: a sync in place delays no one."""
         return (
             self._persister.owed_entries <= 1
             and not self._inbox
-            and not self._proposals
+            and not self._proposing.entries
             and not self._events
             and len(self._applier.waiters) <= 1
         )
@@ -323,14 +329,11 @@ class CoreLoop:
             self._reads.confirm(effects.reads)
         if effects.dropped_reads:
             self._reads.drop(effects.dropped_reads)
-        if effects.dropped:
-            self._hold_again(effects.dropped)
-        if effects.dropped_conf_changes:
-            self._hold_changes_again(effects.dropped_conf_changes)
+        if effects.dropped or effects.dropped_conf_changes:
+            self._proposing.hold(effects.dropped, effects.dropped_conf_changes, self._now)
         if effects.install is not None:
-            self._install = effects.install
             self._applier.forget_queue()  # the snapshot stands for all of it
-            self._install_due.set()
+            self._installing.want(effects.install)
 
     def _send_now(self) -> None:
         """Send what was gathered; what was to be forwarded and did not leave waits for the leader."""
@@ -339,8 +342,8 @@ class CoreLoop:
             send = self._divert_snapshots(send)
         for message in self._outbox.send(send):
             if isinstance(message, ProposeRequest):
-                self._hold_again(message.entries)
-                self._hold_changes_again(tuple(map(decode_conf_change, message.conf_changes)))
+                changes = tuple(map(decode_conf_change, message.conf_changes))
+                self._proposing.hold(message.entries, changes, self._now)
             elif isinstance(message, ReadIndexRequest):
                 self._reads.drop((message.context,))
 
@@ -356,86 +359,28 @@ class CoreLoop:
                 self.happen(SnapshotSent(message.to, False))
         return rest
 
-    async def _install_snapshots(self) -> None:
-        """Put snapshots in place, one after the other, while the loop goes on with everything else."""
-        persister = self._persister
-        while True:
-            await self._install_due.wait()
-            self._install_due = trio.Event()
-            meta = self._install
-            assert meta is not None and self.snapshots is not None
-            while not persister.idle:  # what was promised so far belongs to the log that is replaced
-                await self._world.clock.sleep(INSTALL_POLL_SECONDS)
-            persister.held = True
-            state, before = self._state, self.machine.revision
-            hard_state = HardState(state.current_term, state.voted_for, meta.index)
-            self.machine = await self.snapshots.install(meta, hard_state)
-            self._applier.replace(self.machine)
-            persister.held = False
-            self._note_members()
-            for listener in self.on_installed:
-                listener(before)
-            self._install = None
-            self.happen(SnapshotInstalled(meta.index))
+    async def _install(self, meta: SnapshotMeta) -> None:
+        """Go on with the snapshot that was received: another log, another machine."""
+        assert self.snapshots is not None
+        state, before = self._state, self.machine.revision
+        hard_state = HardState(state.current_term, state.voted_for, meta.index)
+        self.machine = await self.snapshots.install(meta, hard_state)
+        self._applier.replace(self.machine)
+        self._note_members()
+        for listener in self.on_installed:
+            listener(before)
+        self.happen(SnapshotInstalled(meta.index))
 
     def _send_when_durable(self, messages: tuple[Message, ...]) -> None:
         if not self._persister.after(messages):
             self._send += messages
 
-    def _hold_again(self, dropped: tuple[bytes, ...]) -> None:
-        """These proposals did not happen and will not; they wait for a leader, or for their deadline.
-
-        Those of other members come back while leadership is handed over. They sent them and forgot them, so
-        they are passed on to the next leader from here.
-        """
-        waiters = self._applier.waiters
-        mine = [data for data in dropped if self._sequence_of(data) in waiters]
-        self._proposals = mine + self._proposals
-        self._held = True
-        if len(mine) < len(dropped):
-            self._forwarded.keep(dropped, (), self._now)
-
-    def _hold_changes_again(self, dropped: tuple[ConfChange, ...]) -> None:
-        """As ``_hold_again``: a change is refused while another is under way, and may be taken after it."""
-        waiters = self._applier.waiters
-        mine = [change for change in dropped if self._sequence_of(change.context) in waiters]
-        self._conf_changes = mine + self._conf_changes
-        self._held = True
-        if len(mine) < len(dropped):
-            self._forwarded.keep((), dropped, self._now)
-
-    def _sequence_of(self, data: bytes) -> int:
-        """The sequence of a proposal of ours; 0 for those of others."""
-        member, sequence = proposer_of(data)
-        return sequence if member == self.member_id else 0
-
-    def _take_conf_changes(self) -> None:
-        changes, self._conf_changes = self._conf_changes, []
-        for change in changes:
-            self._step(ProposeConfChange(change))
-
-    def _take_proposals(self) -> None:
-        proposals, self._proposals = self._proposals, []
-        total = sum(map(len, proposals))
-        if total <= self.limits.propose_bytes:
-            self._step(Propose(tuple(proposals)))
-            return
-        batch: list[bytes] = []
-        size = 0
-        for data in proposals:
-            if batch and size + len(data) > self.limits.propose_bytes:
-                self._step(Propose(tuple(batch)))
-                batch, size = [], 0
-            batch.append(data)
-            size += len(data)
-        self._step(Propose(tuple(batch)))
-
     # The disk.
 
     def _on_durable(self, batch: Durable) -> None:
         self._durable.append(batch)
-        if self._parked is not None:
-            self._wake()
+        if self._bed.task is not None:
+            self._bed.wake()
 
     def _take_durable(self) -> None:
         finished, self._durable = self._durable, []
@@ -457,30 +402,35 @@ class CoreLoop:
         while True:
             await clock.sleep(max(0.0, due - clock.monotonic()))
             now = clock.monotonic()
+            if now - due > self._tick_seconds and self.role == Role.LEADER:
+                self._world.probe.count("etcd_server_heartbeat_send_failures_total")
             due += self._tick_seconds
             if due <= now:  # late by more than a tick: the missed ones are gone
                 due = now + self._tick_seconds
             self._tick_due = True
-            self._wake()
+            self._bed.wake()
+
+    def _count_missed_ticks(self) -> None:
+        """A lease is counted in ticks: those that a stopped process has missed have to be there first."""
+        passed = (self._world.clock.monotonic() - self._now) / self._tick_seconds
+        if passed >= LATE_TICKS:
+            for _ in range(min(int(passed), self._state.config.election_ticks)):
+                self._step(Tick())
+            self._sweep()
 
     def _sweep(self) -> None:
         self._now = now = self._world.clock.monotonic()
         self._latest = now + self.limits.request_timeout
         recent = self._leader_replaced_at > now - self.limits.request_timeout
         error = rpc_errors.TIMEOUT_LEADER_FAIL if recent else rpc_errors.TIMEOUT
-        if self._proposals and not self.leader_id:
-            sequences = map(self._sequence_of, self._proposals)
-            self.failed_proposals += self._applier.give_up(sequences, now, rpc_errors.NOT_PROPOSED)
+        proposing = self._proposing
+        if proposing.entries and not self.leader_id:
+            self.failed_proposals += self._applier.give_up(
+                proposing.sequences(), now, rpc_errors.NOT_PROPOSED
+            )
         self.failed_proposals += self._applier.sweep(now, error)
         self._reads.sweep(now, error)
-        self._held = False
-        self._forwarded.sweep(now)
-        waiters = self._applier.waiters
-        if self._proposals:  # held for want of a leader: forget those whose clients have been answered
-            self._proposals = [data for data in self._proposals if self._sequence_of(data) in waiters]
-        if self._conf_changes:
-            changes = self._conf_changes
-            self._conf_changes = [one for one in changes if self._sequence_of(one.context) in waiters]
+        proposing.sweep(now)
 
     def _note_soft_state(self, soft_state: SoftState) -> None:
         if soft_state.leader_id != self.leader_id:
@@ -490,7 +440,7 @@ class CoreLoop:
                 self._last_leader = soft_state.leader_id
                 self.leader_changes += 1
             self._reads.leader_changed()
-            self._held = False
+            self._proposing.held = False
         self.role = soft_state.role
         self.leader_id = soft_state.leader_id
         self.term = soft_state.current_term
@@ -501,17 +451,3 @@ class CoreLoop:
         assert soft_state is not None
         for listener in self.on_soft_state:
             listener(soft_state)
-
-    def _wake(self) -> None:
-        task, self._parked = self._parked, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    async def _park(self) -> None:
-        self._parked = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._parked = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)

@@ -10,56 +10,48 @@ by itself, and ``run_member`` returns.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-import msgspec
 import trio
 
-from tercet.core import raft
-from tercet.core.alone import stand_alone
-from tercet.core.errors import Corruption
-from tercet.core.machine import Command
-from tercet.core.members import first_voters
-from tercet.core.raft.types import HardState, Role, SoftState, Unreachable
-from tercet.core.rpc_errors import RpcError
+from tercet.core.raft.types import Unreachable
 from tercet.core.trace import Header
 from tercet.core.wire.peer import Refusal
-from tercet.core.wire.proto import internal_pb2 as internal
 
 from .adopt import adopt_etcd_directory
-from .bootstrap import Start, keep_token, plan_start
+from .announcing import keep_version, log_soft_state, publish
+from .bootstrap import Start, plan_start
 from .channel import Identity
 from .compactor import Compactor
 from .config import MemberConfig
 from .corruption import CorruptionCheck
 from .dial import Dialer
 from .discovery import discover
-from .keeper import Keeper, KeeperLimits, match_log
+from .keeper import Keeper
 from .listeners import Listeners, with_own_certificates
 from .metrics import Metrics
 from .node import Limits, Node
 from .peer_metrics import peer_samples
 from .peer_server import PeerServer
 from .peers import Peers
+from .recovery import recover
 from .restore import check_restored
 from .server.front import Front, front_limits
 from .server.http import Http1Handler, make_http1_handler, make_metrics_handler
 from .server.services import Services, build_methods
 from .snapshots import SnapshotDriver
-from .storage import Storage
 from .tls_context import peer_client_tls
 from .tracing import Tracer
+from .versions import VersionWatch
 from .world import Connection, Listener, World
 
 __all__ = ["Running", "run_member"]
 
 DRAIN_SECONDS: Final = 0.5
-PUBLISH_RETRY_SECONDS: Final = 0.5
-VERSION_POLL_SECONDS: Final = 0.1
 REMOVED_STOP_SECONDS: Final = 1.0  # from a member's removal to its end: others may still need its answers
 HAND_OVER_SECONDS: Final = 1.0  # a stopping leader waits so long for another one
 HAND_OVER_POLL_SECONDS: Final = 0.01
@@ -105,7 +97,7 @@ async def _run(world: World, config: MemberConfig, task_status: trio.TaskStatus[
         resources.callback(listeners.close)
         config = await discover(world, with_own_certificates(world, config))
         check_restored(world, config.data_dir)
-        await adopt_etcd_directory(world, config.data_dir)
+        await adopt_etcd_directory(world, config.data_dir, config.log_folder)
         start = await plan_start(world, config)  # before others can connect, or all would wait for each other
         await listeners.open(config)
         member = await _Member.open(world, config, start, resources)
@@ -123,7 +115,11 @@ class _Member:
         self._compactor = Compactor(
             world, node, config.auto_compaction_mode, config.auto_compaction_retention
         )
-        self._corruption = CorruptionCheck(world, node, config.corrupt_check_time)
+        self._versions = VersionWatch(world, node, config.reported_version, config.downgrade_check_time)
+        self._corruption = CorruptionCheck(
+            world, node, config.corrupt_check_time,
+            config.compact_hash_check_time if config.compact_hash_check_enabled else 0.0,
+        )
         self._hints = start.peer_urls  # whom to dial until the log tells
         self._world = world
         self._config = config
@@ -160,7 +156,7 @@ class _Member:
             metrics.add_source(lambda: peer_samples(peers, self._peer_server))
         node.database_size = lambda: (keeper.backend.size(), keeper.backend.size_in_use())
         node.flush = self._services.turns.flush = self._front.flusher.flush
-        node.on_soft_state.append(self._log_soft_state)
+        node.on_soft_state.append(partial(log_soft_state, world))
         node.on_members.append(self._follow_members)
         peers.on_removed = node.removed.set
         peers.on_lost = lambda member_id: node.happen(Unreachable(member_id))
@@ -170,62 +166,27 @@ class _Member:
     async def open(
         cls, world: World, config: MemberConfig, start: Start, resources: ExitStack
     ) -> _Member:
-        """Recover the log and build everything on it; ``resources`` closes what was opened."""
+        """Recover what the disk holds and build everything on it; ``resources`` closes what was opened."""
         identity = Identity(start.identity.cluster_id, start.identity.member_id)
-        storage, recovered = await Storage.open(
-            world, config.data_dir, start.identity, segment_bytes=config.wal_segment_bytes
-        )
-        resources.callback(storage.close)
-        hard_state, entries = recovered.hard_state, recovered.entries
-        if start.entries and not entries and hard_state == HardState():
-            hard_state, entries = HardState(start.entries[-1].term, 0, len(start.entries)), start.entries
-            await storage.append(hard_state, entries)
-        keeper = Keeper(world, config.data_dir, storage, _keeper_limits(config))
-        resources.callback(keeper.close)
-        found = msgspec.structs.replace(recovered, hard_state=hard_state, entries=entries)
-        hard_state, entries, base_term = await match_log(storage, found, keeper.meta)
-        if config.force_new_cluster and not recovered.fresh:
-            applied = keeper.meta.configuration if keeper.meta.index else None
-            hard_state, added = stand_alone(identity.member_id, hard_state, entries, applied)
-            await storage.append(hard_state, added)
-            entries += added
-            world.probe.log("warn", "forced a new cluster of this member alone", removed=len(added))
-        world.probe.log(
-            "info",
-            "recovered the log",
-            entries=len(entries),
-            term=hard_state.current_term,
-            fresh=recovered.fresh,
-        )
-        if recovered.fresh:
-            keep_token(world, config)
+        found = await recover(world, config, start, resources)
+        keeper = found.keeper
         if config.trace_file:
             tracer = Tracer(world, config.trace_file, Header(program="tercet", members=start.names))
             resources.callback(tracer.close)
             world = tracer.world
-        settings = raft.Config(
-            node_id=identity.member_id,
-            voters=first_voters(entries),
-            election_ticks=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
-            pre_vote=config.pre_vote,
-            seed=config.seed,
-        )
         dialer = Dialer(world, peer_client_tls(config.peer_tls))
         peers = Peers(world, identity, start.peer_urls, config.initial_advertise_peer_urls, dialer)
         node = Node(
             world,
             member_id=identity.member_id,
             cluster_id=identity.cluster_id,
-            state=raft.restart(
-                settings, hard_state, entries, keeper.meta.index,
-                keeper.meta.configuration if keeper.meta.index else None, base_term=base_term,
-            ),
+            state=found.state,
             machine=keeper.machine,
-            storage=storage,
+            storage=found.storage,
             outbox=peers,
             limits=_limits(config),
             tick_seconds=config.heartbeat_interval_ms / 1000,
-            incarnation=_next_incarnation(world, config.data_dir),
+            incarnation=found.incarnation,
         )
         keeper.attach(node)
         node.keeper = keeper
@@ -253,11 +214,18 @@ class _Member:
                 stop()
 
     async def _leave_the_cluster(self) -> None:
-        """This member was removed: it says so, and stops a moment later."""
+        """This member was removed: it says so, and stops a moment later.
+
+        If it led, perhaps nobody else knows that the removal is committed; its refusals will tell those who
+        stand for election, within two election timeouts (``core.raft.election.on_vote_reply``).
+        """
         log = self._world.probe.log
         log("warn", "server error", error="the member has been permanently removed from the cluster")
         log("warn", "data-dir used by this member must be removed", data_dir=self._config.data_dir)
-        await self._world.clock.sleep(REMOVED_STOP_SECONDS)
+        seconds = REMOVED_STOP_SECONDS
+        if self.node.led_when_removed:
+            seconds += 2 * self._config.election_timeout_ms / 1000
+        await self._world.clock.sleep(seconds)
 
     # Who the others are.
 
@@ -296,8 +264,9 @@ class _Member:
                     nursery.start_soon(self._peers.run)
                     nursery.start_soon(self._front.run)
                     nursery.start_soon(self._services.run)
-                    nursery.start_soon(self._publish)
-                    nursery.start_soon(self._keep_version)
+                    nursery.start_soon(publish, self._world, self._config, self.node)
+                    nursery.start_soon(keep_version, self._world, self._config, self.node)
+                    nursery.start_soon(self._versions.run)
                     for listener in listeners.peer:
                         nursery.start_soon(self._accept_peers, listener)
                     for listener in listeners.metrics:
@@ -361,83 +330,13 @@ class _Member:
         finally:
             connection.close()
 
-    # What a member says about itself.
-
-    async def _publish(self) -> None:
-        """Tell the cluster this member's name and client URLs, through the log."""
-        config = self._config
-        attributes = internal.MemberAttributes(
-            member_id=self.node.member_id, name=config.name, client_urls=config.advertise_client_urls
-        ).SerializeToString()
-        while True:
-            try:
-                await self.node.propose_and_wait(Command.MEMBER_ATTRIBUTES, attributes)
-                break
-            except RpcError as error:
-                self._world.probe.log("warn", "failed to publish local member", error=error.message)
-            await self._world.clock.sleep(PUBLISH_RETRY_SECONDS)
-        self._world.probe.log(
-            "info",
-            "published local member to cluster through raft",
-            name=config.name,
-            client_urls=list(config.advertise_client_urls),
-        )
-
-    async def _keep_version(self) -> None:
-        """As leader, set the cluster's version once; as any member, say when it is known."""
-        node, clock = self.node, self._world.clock
-        major, minor, *_ = self._config.reported_version.split(".")
-        wanted = f"{major}.{minor}.0"
-        while not node.machine.cluster_version:
-            if node.is_leader:
-                try:
-                    payload = internal.ClusterVersion(version=wanted).SerializeToString()
-                    await node.propose_and_wait(Command.CLUSTER_VERSION, payload)
-                    self._world.probe.log("info", "set initial cluster version", cluster_version=wanted)
-                except RpcError as error:
-                    self._world.probe.log("warn", "failed to set the cluster version", error=error.message)
-            await clock.sleep(VERSION_POLL_SECONDS)
-        known = node.machine.cluster_version.rpartition(".")[0]
-        self._world.probe.log("info", "enabled capabilities for version", cluster_version=known)
-
-    def _log_soft_state(self, soft_state: SoftState) -> None:
-        self._world.probe.log(
-            "info",
-            "raft state changed",
-            role=Role(soft_state.role).name.lower(),
-            leader=f"{soft_state.leader_id:x}",
-            term=soft_state.current_term,
-        )
-
-
-def _keeper_limits(config: MemberConfig) -> KeeperLimits:
-    return KeeperLimits(
-        snapshot_count=config.snapshot_count,
-        catchup_entries=config.snapshot_catchup_entries,
-        resident_bytes=config.resident_value_bytes,
-        scrub_records=config.compaction_batch_limit,
-        scrub_seconds=config.compaction_sleep_interval,
-    )
-
 
 def _limits(config: MemberConfig) -> Limits:
     return Limits(
         max_request_bytes=config.max_request_bytes,
         request_timeout=5.0 + 2 * config.election_timeout_ms / 1000,
+        slow_apply_seconds=config.warning_apply_duration,
     )
-
-
-def _next_incarnation(world: World, data_dir: str) -> int:
-    """Count this start of the member, durably, before it numbers anything."""
-    path = posixpath.join(data_dir, "member", "incarnation")
-    previous = 0
-    if world.disk.exists(path):
-        text = world.disk.read(path)
-        if not text.strip().isdigit():
-            raise Corruption(f"{path} should hold a number: restore it from a count that is surely higher")
-        previous = int(text)
-    world.disk.write_atomic(path, b"%d\n" % (previous + 1))
-    return previous + 1
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

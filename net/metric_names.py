@@ -2,8 +2,8 @@
 
 A counter only grows, a gauge is a present value (etcd publishes some totals as gauges; so do we), a
 histogram counts samples by bucket. Help texts are our own. Those that etcd shows from its start on, with
-zeros, are shown so here (``ALWAYS``): a dashboard must tell "nothing happened" from "not measured". What
-etcd tells of Go and of its API 2 has no counterpart.
+zeros, are shown so here (``ALWAYS``): a dashboard must tell "nothing happened" from "not measured". Names of
+etcd that are missing have nothing here that they could tell of (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["ALWAYS", "DEFINITIONS", "SECONDS", "Definition"]
+__all__ = ["ALWAYS", "DEFINITIONS", "SECONDS", "TTL_SECONDS", "Definition"]
 
 #: 1 ms doubling to 8 s: the buckets of etcd's disk histograms.
 SECONDS = tuple(0.001 * 2**power for power in range(14))
@@ -22,7 +22,8 @@ _HASH_SECONDS = tuple(0.01 * 2**power for power in range(15))
 _SNAPSHOT_SECONDS = tuple(0.01 * 2**power for power in range(17))
 _DEFRAG_SECONDS = tuple(0.1 * 2**power for power in range(13))
 _SAVE_SECONDS = tuple(0.1 * 2**power for power in range(10))
-_TTL_SECONDS = tuple(float(2**power) for power in range(24))
+#: 1 s doubling: the buckets of lease TTLs.
+TTL_SECONDS = tuple(float(2**power) for power in range(24))
 _PAUSE_MS = tuple(float(2**power) for power in range(13))
 _COMPACTION_MS = tuple(100.0 * 2**power for power in range(14))
 
@@ -83,9 +84,8 @@ DEFINITIONS: Mapping[str, Definition] = {
     "etcd_mvcc_hash_rev_duration_seconds": _histogram("Time to hash up to a revision.", _HASH_SECONDS),
     "etcd_snap_db_fsync_duration_seconds": _histogram("Time to make a snapshot durable."),
     "etcd_snap_db_save_total_duration_seconds": _histogram("Time to save a snapshot.", _SAVE_SECONDS),
-    "etcd_snap_fsync_duration_seconds": _histogram("Time to make a snapshot's head durable."),
     "etcd_debugging_auth_revision": _gauge("The revision of users, roles and their rights."),
-    "etcd_debugging_lease_ttl_total": _histogram("Leases granted, by their TTL in seconds.", _TTL_SECONDS),
+    "etcd_debugging_lease_ttl_total": _histogram("Leases granted, by their TTL in seconds.", TTL_SECONDS),
     "etcd_debugging_mvcc_db_compaction_keys_total": _counter("Revisions removed by compactions."),
     "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds": _histogram(
         "Longest stall of one step of a compaction.", _PAUSE_MS
@@ -94,8 +94,25 @@ DEFINITIONS: Mapping[str, Definition] = {
         "Time of a whole compaction.", _COMPACTION_MS
     ),
     "etcd_debugging_mvcc_pending_events_total": _gauge("Watch events that wait to be sent."),
-    "etcd_debugging_mvcc_total_put_size_in_bytes": _gauge("Bytes of all keys and values ever put here."),
     "etcd_debugging_server_lease_expired_total": _counter("Leases that expired while this member led."),
+    "etcd_network_disconnected_peers_total": _counter("Connections to members that were lost, by member."),
+    "etcd_server_healthcheck": _gauge("1 when a check went well the last time, 0 when not, by question."),
+    "etcd_server_healthchecks_total": _counter("Checks of health by question, name and result."),
+    "etcd_server_go_version": _gauge("Always 1; the label server_go_version is the runtime's version."),
+    "go_info": _gauge("Always 1; the label version is the runtime's version."),
+    "go_goroutines": _gauge("Tasks that exist."),
+    "go_threads": _gauge("Threads of the process."),
+    "go_memstats_alloc_bytes": _gauge("Private memory that is resident, in bytes."),
+    "go_memstats_heap_alloc_bytes": _gauge("Private memory that is resident, in bytes."),
+    "go_memstats_heap_inuse_bytes": _gauge("Private memory that is resident, in bytes."),
+    "go_memstats_heap_objects": _gauge("Blocks that the interpreter's allocator has given out."),
+    "go_memstats_heap_sys_bytes": _gauge("Private memory that the system has promised, in bytes."),
+    "go_memstats_sys_bytes": _gauge("Private memory that the system has promised, in bytes."),
+    "go_memstats_stack_inuse_bytes": _gauge("Stack of the main thread, in bytes."),
+    "go_memstats_stack_sys_bytes": _gauge("Stack of the main thread, in bytes."),
+    "process_virtual_memory_max_bytes": _gauge("How much address space the process may have."),
+    "promhttp_metric_handler_requests_in_flight": _gauge("Scrapes under way, this one included."),
+    "promhttp_metric_handler_requests_total": _counter("Scrapes by HTTP status."),
     "os_fd_limit": _gauge("How many files this process may have open."),
     "os_fd_used": _gauge("How many files this process has open."),
     "etcd_server_client_requests_total": _counter("Requests of clients by type and API version."),
@@ -135,15 +152,23 @@ DEFINITIONS: Mapping[str, Definition] = {
     "etcd_debugging_lease_revoked_total": _counter("Leases revoked or expired."),
     "etcd_debugging_lease_renewed_total": _counter("Keep-alives that the leader has answered."),
     "grpc_server_started_total": _counter("Calls begun on the server."),
+    "grpc_server_msg_received_total": _counter("Messages received by the server's calls."),
+    "grpc_server_msg_sent_total": _counter("Messages sent by the server's calls."),
     "grpc_server_handled_total": _counter("Calls ended on the server, by status code."),
     "tercet_peer_messages_dropped_total": _counter("Messages dropped because the node was behind."),
     "process_start_time_seconds": _gauge("When the process began, in Unix seconds."),
 }
+
+#: They make sense with their labels only.
+_LABELLED = (
+    "etcd_server_id", "etcd_server_version", "etcd_server_go_version", "etcd_server_client_requests_total",
+    "etcd_server_learner_promote_failures", "etcd_server_healthcheck", "etcd_server_healthchecks_total",
+)  # fmt: skip
 
 #: Shown with zeros before anything has happened: those without labels whose absence would puzzle.
 ALWAYS: frozenset[str] = frozenset(
     name
     for name in DEFINITIONS
     if name.startswith(("etcd_server_", "etcd_disk_", "etcd_mvcc_", "etcd_snap_", "etcd_debugging_"))
-    and name not in ("etcd_server_id", "etcd_server_version", "etcd_server_client_requests_total")
+    and name not in _LABELLED
 )

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from .metric_names import ALWAYS, DEFINITIONS, SECONDS
 
-__all__ = ["CONTENT_TYPE", "Metrics", "Sample", "Source"]
+__all__ = ["CONTENT_TYPE", "Counts", "Gathered", "Metrics", "Sample", "Source"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,7 +35,17 @@ class Sample(msgspec.Struct, frozen=True):
     labels: Labels = ()
 
 
-Source: TypeAlias = Callable[[], Iterable[Sample]]
+class Counts(msgspec.Struct, frozen=True):
+    """A whole histogram that a source gives at a scrape."""
+
+    metric: str
+    counts: tuple[int, ...]  # by bucket of the definition, not cumulative; the last one is beyond all
+    total: float  # sum of the values
+    labels: Labels = ()
+
+
+Source: TypeAlias = Callable[[], Iterable[Sample | Counts]]
+
 
 class _Histogram:
     """Counts per bucket (not cumulative), with the sum of all samples."""
@@ -46,6 +56,17 @@ class _Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+
+    @classmethod
+    def of(cls, given: Counts) -> _Histogram:
+        found = cls(DEFINITIONS[given.metric].buckets)
+        found.counts, found.total = list(given.counts), given.total
+        return found
+
+    def copy(self) -> _Histogram:
+        found = _Histogram(self.bounds)
+        found.counts, found.total = list(self.counts), self.total
+        return found
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
@@ -64,8 +85,8 @@ def _key(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted(labels.items())) if labels else ()
 
 
-class Metrics(Collector):
-    """All metrics of one member."""
+class Metrics:
+    """All metrics of one member; ``registry`` is for collectors of the process's own."""
 
     def __init__(self) -> None:
         self._counters: dict[str, dict[Labels, float]] = {}
@@ -73,7 +94,6 @@ class Metrics(Collector):
         self._histograms: dict[str, dict[Labels, _Histogram]] = {}
         self._sources: list[Source] = []
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(self)
 
     def count(self, metric: str, amount: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
         """Add ``amount`` >= 0 to a counter."""
@@ -109,27 +129,55 @@ class Metrics(Collector):
                 return table[metric][key]
         return 0.0
 
-    def render(self) -> bytes:
+    def gather(self) -> Gathered:
+        """All values as they are now; quick, and to be called where the numbers change."""
+        simple: dict[str, dict[Labels, float]] = {name: dict(series) for name, series in self._gauges.items()}
+        simple.update({name: dict(series) for name, series in self._counters.items()})
+        histograms = {
+            name: {labels: histogram.copy() for labels, histogram in series.items()}
+            for name, series in self._histograms.items()
+        }
+        for source in self._sources:
+            for sample in source():
+                if isinstance(sample, Counts):
+                    histograms.setdefault(sample.metric, {})[sample.labels] = _Histogram.of(sample)
+                else:
+                    simple.setdefault(sample.metric, {})[sample.labels] = sample.value
+        return Gathered(simple, histograms, frozenset(self._counters))
+
+    def render(self, gathered: Gathered | None = None) -> bytes:
         """All metrics in the prometheus text format (``CONTENT_TYPE``).
 
         The library's writer adds "_total" to every counter's name; those that etcd named otherwise go through
-        it as gauges, and get their kind back here.
+        it as gauges, and get their kind back here. That takes tens of milliseconds, so with ``gathered`` it
+        may be called in a thread.
         """
-        text = generate_latest(self.registry)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(gathered or self.gather())
+        text = generate_latest(registry) + generate_latest(self.registry)
         for name, known in DEFINITIONS.items():
             if known.kind == "counter" and not name.endswith("_total"):
                 line = f"# TYPE {name} "
                 text = text.replace(f"{line}gauge\n".encode(), f"{line}counter\n".encode())
         return text
 
+
+class Gathered(Collector):
+    """The values of one moment."""
+
+    def __init__(
+        self,
+        simple: dict[str, dict[Labels, float]],
+        histograms: dict[str, dict[Labels, _Histogram]],
+        counters: frozenset[str],
+    ) -> None:
+        self._simple = simple
+        self._histograms = histograms
+        self._counters = counters
+
     def collect(self) -> Iterator[Metric]:
         """Give every metric as prometheus_client's families, sorted by name."""
-        simple: dict[str, dict[Labels, float]] = {name: dict(series) for name, series in self._gauges.items()}
-        simple.update({name: dict(series) for name, series in self._counters.items()})
-        for source in self._sources:
-            for sample in source():
-                simple.setdefault(sample.metric, {})[sample.labels] = sample.value
-        histograms = dict(self._histograms)
+        simple, histograms = self._simple, self._histograms
         for name in sorted(ALWAYS):
             known = DEFINITIONS[name]
             if known.kind == "histogram":
@@ -140,22 +188,23 @@ class Metrics(Collector):
             if name in histograms:
                 yield _histogram_family(name, histograms[name])
             else:
-                yield self._simple_family(name, simple[name])
+                yield _simple_family(name, simple[name], counted=name in self._counters)
 
-    def _simple_family(self, name: str, series: Mapping[Labels, float]) -> Metric:
-        known = DEFINITIONS.get(name)
-        text = known.help if known else name
-        kind = known.kind if known else ("counter" if name in self._counters else "gauge")
-        label_names = _label_names(series)
-        family: CounterMetricFamily | GaugeMetricFamily
-        if kind == "counter" and (known is None or name.endswith("_total")):
-            family = CounterMetricFamily(name, text, labels=label_names)
-        else:
-            family = GaugeMetricFamily(name, text, labels=label_names)
-        for labels in sorted(series):
-            found = dict(labels)
-            family.add_metric([found.get(label, "") for label in label_names], series[labels])
-        return family
+
+def _simple_family(name: str, series: Mapping[Labels, float], *, counted: bool) -> Metric:
+    known = DEFINITIONS.get(name)
+    text = known.help if known else name
+    kind = known.kind if known else ("counter" if counted else "gauge")
+    label_names = _label_names(series)
+    family: CounterMetricFamily | GaugeMetricFamily
+    if kind == "counter" and (known is None or name.endswith("_total")):
+        family = CounterMetricFamily(name, text, labels=label_names)
+    else:
+        family = GaugeMetricFamily(name, text, labels=label_names)
+    for labels in sorted(series):
+        found = dict(labels)
+        family.add_metric([found.get(label, "") for label in label_names], series[labels])
+    return family
 
 
 def _histogram_family(name: str, series: Mapping[Labels, _Histogram]) -> Metric:

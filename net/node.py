@@ -89,6 +89,16 @@ class Node(CoreLoop):
         return len(self._applier.waiters)
 
     @property
+    def slow_reads(self) -> int:
+        """Rounds of linearizable reads that were not confirmed in time, since the start."""
+        return self._reads.slow
+
+    @property
+    def failed_reads(self) -> int:
+        """Linearizable reads that ran out of time, since the start."""
+        return self._reads.failed
+
+    @property
     def is_leader(self) -> bool:
         """This member believes to lead; only a quorum makes it so."""
         return self.role == Role.LEADER
@@ -127,9 +137,9 @@ class Node(CoreLoop):
             deadline = self._latest
         applier.waiters[sequence] = (done, deadline, size)
         applier.waiting_bytes += size
-        self._proposals.append(COMMAND_HEADER.pack(kind, self.member_id, sequence) + payload)
-        if self._parked is not None:
-            self._wake()
+        self._proposing.entries.append(COMMAND_HEADER.pack(kind, self.member_id, sequence) + payload)
+        if self._bed.task is not None:
+            self._bed.wake()
 
     def _refusal(self, size: int) -> RpcError:
         """Why a proposal of ``size`` bytes is not taken."""
@@ -151,9 +161,9 @@ class Node(CoreLoop):
             done(self._refusal(size))
             return
         header = self._register(command, size, done, deadline)
-        self._conf_changes.append(conf_change(command, payload, header))
-        if self._parked is not None:
-            self._wake()
+        self._proposing.changes.append(conf_change(command, payload, header))
+        if self._bed.task is not None:
+            self._bed.wake()
 
     def _register(self, kind: int, size: int, done: Done, deadline: float | None) -> bytes:
         """Remember who waits for a proposal; the header that its entry will carry."""
@@ -176,8 +186,8 @@ class Node(CoreLoop):
         if deadline is None or deadline > self._latest:
             deadline = self._latest
         self._reads.ask(done, deadline)
-        if self._parked is not None:
-            self._wake()
+        if self._bed.task is not None:
+            self._bed.wake()
 
     async def propose_and_wait(self, kind: int, payload: bytes) -> Any:
         """Replicate a command of the member's own; its outcome. A learner may do so, too.
@@ -194,9 +204,9 @@ class Node(CoreLoop):
 
         if self._stopped:
             raise rpc_errors.STOPPED.with_traceback(None)
-        self._proposals.append(self._register(kind, len(payload), done, None) + payload)
-        if self._parked is not None:
-            self._wake()
+        self._proposing.entries.append(self._register(kind, len(payload), done, None) + payload)
+        if self._bed.task is not None:
+            self._bed.wake()
         await finished.wait()
         outcome = box[0]
         error = outcome if isinstance(outcome, RpcError) else outcome.error

@@ -66,6 +66,7 @@ class Peer:
         self.scope = trio.CancelScope()  # of the task that dials it
         self.stranger = False  # not known as a member
         self.heard_at = 0.0
+        self.pinged_at: float | None = None  # when the ping went out whose answer we wait for
         self.sent_bytes = 0  # of messages, since the start
         self.calls: dict[int, _PendingCall] = {}
         self._attempt = 0
@@ -258,6 +259,7 @@ class Peers:
                         connection.close()
                         peer.fail_calls()
                         if lost:
+                            self._count_lost(peer)
                             self.on_lost(peer.member_id)
                     backoff = BACKOFF_FIRST
                     reason = "closed"
@@ -269,6 +271,10 @@ class Peers:
             self._log("debug", "no connection to peer", peer, reason)
             await clock.sleep(backoff * (0.5 + chance.random() / 2))
             backoff = min(backoff * 2, BACKOFF_LAST)
+
+    def _count_lost(self, peer: Peer) -> None:
+        ends = {"Local": f"{self.own_id:x}", "Remote": f"{peer.member_id:x}"}
+        self._world.probe.count("etcd_network_disconnected_peers_total", **ends)
 
     def _log(self, level: str, what: str, peer: Peer, error: str = "") -> None:
         fields = {"error": error} if error else {}
@@ -352,14 +358,24 @@ class Peers:
                     call = peer.calls.pop(frame.number, None)
                     if call is not None:
                         call.finish(frame)
-                elif not isinstance(frame, Pong):
+                elif isinstance(frame, Pong):
+                    self._note_round_trip(peer)
+                else:
                     raise PeerProtocolError(f"unexpected {type(frame).__name__} from the dialled member")
+
+    def _note_round_trip(self, peer: Peer) -> None:
+        started, peer.pinged_at = peer.pinged_at, None
+        if started is not None:
+            self._world.probe.observe(
+                "etcd_network_peer_round_trip_time_seconds", peer.heard_at - started, To=f"{peer.member_id:x}"
+            )
 
     async def _ping(self, peer: Peer, channel: Channel, scope: trio.CancelScope) -> None:
         clock = self._world.clock
         ping = encode(Ping())
         while True:
             channel.send(ping)
+            peer.pinged_at = clock.monotonic()
             await clock.sleep(PING_SECONDS)
             if clock.monotonic() - peer.heard_at > SILENCE_SECONDS:
                 scope.cancel()

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import trio
-
 from tercet.core.raft.types import Entry, HardState, Message
 
+from .parking import Bed
 from .world import Clock
 
 __all__ = ["Durable", "LogStorage", "Persister"]
@@ -66,7 +65,7 @@ class Persister:
         self._durable = durable
         self._next: Durable | None = None
         self._in_flight: Durable | None = None
-        self._parked: trio.lowlevel.Task | None = None
+        self._bed = Bed()
         self._sync_seconds = 0.0  # moving average of syncs in place
         #: While set nothing is written: the log is being replaced. What is owed waits.
         self.held = False
@@ -117,28 +116,18 @@ class Persister:
 
     def start(self) -> None:
         """Wake the writing task if there is something to write and it sleeps."""
-        if self._next is not None and self._parked is not None and not self.held:
-            task, self._parked = self._parked, None
-            trio.lowlevel.reschedule(task)
+        if self._next is not None and not self.held:
+            self._bed.wake()
 
     async def run(self) -> None:
         """Write batches until cancelled; an error of the disk is raised and must stop the node."""
         while True:
             batch = self._next
             if batch is None or self.held:
-                await self._park()
+                await self._bed.sleep()
                 continue
             self._next, self._in_flight = None, batch
             await self._storage.append(batch.hard_state, tuple(batch.entries))
             self._in_flight = None
             self._sync_seconds *= 0.9  # a slow disk is tried in place again some time
             self._durable(batch)
-
-    async def _park(self) -> None:
-        self._parked = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._parked = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -23,12 +22,16 @@ from prometheus_client import ProcessCollector
 
 from tercet.core.errors import Corruption, Rejected
 
+from .address import read_url
 from .config import MemberConfig
+from .dial import listen
+from .exception_groups import only_leaf
 from .flags import FlagError, Startup, UsageError, help_text, parse
 from .log_outputs import open_outputs
 from .member import Running, run_member
-from .metrics import Metrics, Sample
-from .real import real_world
+from .metrics import Metrics
+from .real import RealProbe, real_world
+from .runtime_metrics import CollectorPauses, runtime_samples
 from .world import World
 
 __all__ = ["describe", "run_command_line", "version_text"]
@@ -73,7 +76,7 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
     if config.seed == 0:
         config = replace(config, seed=int.from_bytes(os.urandom(7), "big") | 1)
     try:
-        write_log = open_outputs(config.log_outputs)
+        write_log = open_outputs(config.log_outputs, config.log_rotation)
     except OSError as problem:
         sys.stderr.write(f"error verifying flags, {describe(problem)}. See 'tercet --help'.\n")
         return 1
@@ -84,11 +87,13 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
         durable=not config.unsafe_no_fsync,
         write_log=write_log,
         environment=environment,
+        reuse_port=config.socket_reuse_port,
     )
     metrics = getattr(world.probe, "metrics", None)
     if isinstance(metrics, Metrics):
         ProcessCollector(registry=metrics.registry)
-        metrics.add_source(_descriptor_samples)
+        metrics.registry.register(CollectorPauses())
+        metrics.add_source(runtime_samples)
     if config.unsafe_no_fsync:
         world.probe.log("warn", "the log is never synced (--unsafe-no-fsync): a power cut may lose data")
     for warning in startup.warnings:
@@ -103,13 +108,6 @@ def _run(startup: Startup, environment: Mapping[str, str]) -> int:
         return 1
 
 
-def _descriptor_samples() -> Iterator[Sample]:
-    """The process's open files, under etcd's names."""
-    yield Sample("os_fd_limit", float(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
-    with suppress(OSError):  # there is no such folder everywhere
-        yield Sample("os_fd_used", float(len(os.listdir("/proc/self/fd")) - 1))
-
-
 def describe(problem: BaseException) -> str:
     """What is wrong, for a person; never a traceback."""
     if isinstance(problem, OSError) and problem.strerror:
@@ -119,10 +117,13 @@ def describe(problem: BaseException) -> str:
 
 async def _serve(world: World, config: MemberConfig) -> int:
     """Run the member until a signal."""
+    serve_points = _fail_points(world)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, world, nursery.cancel_scope)
+                if serve_points is not None:
+                    await nursery.start(serve_points)
                 running: Running = await nursery.start(_run_and_end, world, config, nursery.cancel_scope)
                 _settle_collector()
                 _wake_disk_threads_soon()
@@ -136,8 +137,30 @@ async def _serve(world: World, config: MemberConfig) -> int:
                     cluster_id=f"{running.node.cluster_id:x}",
                 )
         except BaseExceptionGroup as group:
-            raise _only_leaf(group) from None
+            raise only_leaf(group) from None
     return 0
+
+
+def _fail_points(world: World) -> Callable[..., Awaitable[None]] | None:
+    """What serves the port for fail points; None: nobody asks for one."""
+    address, probe = world.environment.get("GOFAIL_HTTP", ""), world.probe
+    if not address or not isinstance(probe, RealProbe):
+        return None
+    from .fail_points import FailPoints
+    from .server.http import make_site_handler
+
+    points = FailPoints(world.environment.get("GOFAIL_FAILPOINTS", ""))
+    probe.point = points.reach
+    handler = make_site_handler(points)
+
+    async def serve(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        listener = await listen(world, read_url(address))
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(handler, world, await listener.accept(), b"")
+
+    return serve
 
 
 async def _run_and_end(
@@ -183,10 +206,3 @@ def _settle_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-
-
-def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]
-    return found

@@ -20,7 +20,7 @@ from .tcp_proxy import TcpProxy
 from .tls_settings import ClientTls, TlsError
 from .world import World
 
-__all__ = ["gateway"]
+__all__ = ["discover_members", "gateway"]
 
 
 @click.command(no_args_is_help=True)
@@ -58,7 +58,7 @@ def gateway(
     async def main() -> None:
         found = given
         if discovery_srv:
-            found = await _discover(world, discovery_srv, discovery_srv_name, tls)
+            found = await discover_members(world, discovery_srv, discovery_srv_name, tls)
         proxy = TcpProxy(world, found, retry_seconds=retry_seconds)
         listener = await listen(world, place)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -75,7 +75,7 @@ def gateway(
         sys.exit(1)
 
 
-async def _discover(world: World, domain: str, name: str, tls: ClientTls | None) -> list[Address]:
+async def discover_members(world: World, domain: str, name: str, tls: ClientTls | None) -> list[Address]:
     """The members that DNS names; with ``tls``, those that prove to be of the domain.
 
     Raises:

@@ -56,9 +56,12 @@ class Quota:
         self.tight = self.limit > 0 and self._member.database_size()[0] + _TIGHT_BYTES > self.limit
 
     def refuse(self, cost: int, refused: Callable[[RpcError], None]) -> bool:
-        """Whether a request does not fit; then ``refused`` is called once the alarm is raised."""
+        """Whether a request does not fit; then ``refused`` is called once the alarm is raised.
+
+        What puts nothing costs nothing, and always fits: how else would there be room again.
+        """
         member = self._member
-        if not self.tight or member.database_size()[0] + self._let_in + cost < self.limit:
+        if not (self.tight and cost) or member.database_size()[0] + self._let_in + cost < self.limit:
             self._let_in += cost
             return False
         if Alarm(member.member_id, rpc.NOSPACE) in member.machine.alarms:

@@ -40,6 +40,8 @@ class Reads:
         self._rounds: dict[int, _Round] = {}
         self._confirmed: list[tuple[int, list[tuple[Done, float]]]] = []
         self._held = False  # a round was dropped: wait for the next tick or another leader
+        self.slow = 0  # rounds given up because nobody confirmed them in time
+        self.failed = 0  # readers that had to be told an error
 
     @property
     def has_waiting(self) -> bool:
@@ -99,12 +101,15 @@ class Reads:
     def sweep(self, now: float, error: RpcError) -> None:
         """Once per tick: give up rounds that are too old, and answer readers that are out of time."""
         self._held = False
-        self._give_up([c for c, r in self._rounds.items() if r.asked_at + RETRY_SECONDS <= now])
+        old = [c for c, r in self._rounds.items() if r.asked_at + RETRY_SECONDS <= now]
+        self._give_up(old)
+        self.slow += len(old)
         late = [done for done, deadline in self._waiting if deadline <= now]
         self._waiting = [row for row in self._waiting if row[1] > now]
         for index, (read_index, readers) in enumerate(self._confirmed):
             late += [done for done, deadline in readers if deadline <= now]
             self._confirmed[index] = (read_index, [row for row in readers if row[1] > now])
+        self.failed += len(late)
         for done in late:
             done(error)
 

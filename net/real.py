@@ -12,6 +12,7 @@ import os
 import random
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -186,7 +187,10 @@ def _is_answered(path: str) -> bool:
 
 
 class RealNetwork:
-    """TCP over IPv4 and IPv6, and Unix sockets."""
+    """TCP over IPv4 and IPv6, and Unix sockets. ``reuse_port``: see ``real_world``."""
+
+    def __init__(self, *, reuse_port: bool = False) -> None:
+        self._reuse_port = reuse_port
 
     async def listen(self, host: str, port: int, *, backlog: int = 1024) -> RealListener:
         found = await _resolve(host, port, listening=True)
@@ -195,6 +199,8 @@ class RealNetwork:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
             sock.listen(backlog)
         except OSError as problem:
@@ -335,18 +341,22 @@ class RealCompute:
 class RealProbe:
     """Logs and metrics of a real member; ``step`` is set from outside when a trace is wanted."""
 
-    __slots__ = ("_count", "_gauge", "_log", "_observe", "metrics", "step")
+    __slots__ = ("_count", "_gauge", "_log", "_observe", "metrics", "point", "step")
 
     def __init__(self, log: JsonLog, metrics: Metrics) -> None:
         self._log = log
         self.metrics = metrics
         self.step: Callable[[object, object, object], None] | None = None
+        #: Called at named points with their names (``net.fail_points``).
+        self.point: Callable[[str], None] = _pass_by
         self._count = metrics.count
         self._gauge = metrics.gauge
         self._observe = metrics.observe
 
     def log(self, level: str, message: str, /, **fields: object) -> None:
-        self._log.log(level, message, fields)
+        if self._log.enabled(level):
+            frame = sys._getframe(1)
+            self._log.log(level, message, fields, f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}")
 
     def set_log_level(self, level: str) -> None:
         """Log from this level on; one of ``log.LEVELS``."""
@@ -361,8 +371,9 @@ class RealProbe:
     def observe(self, metric: str, value: float, /, **labels: str) -> None:
         self._observe(metric, value, labels)
 
-    def point(self, name: str) -> None:
-        """Nothing happens at named points on a real machine."""
+
+def _pass_by(name: str) -> None:
+    """Nothing happens at named points on a real machine, unless a test asks for it."""
 
 
 def real_world(
@@ -374,6 +385,7 @@ def real_world(
     durable: bool = True,
     write_log: Callable[[str], object] | None = None,
     environment: Mapping[str, str] | None = None,
+    reuse_port: bool = False,
 ) -> World:
     """Make the world of a member or client on this machine.
 
@@ -385,6 +397,7 @@ def real_world(
         durable: False: see ``RealDisk``.
         write_log: takes finished log lines; None writes them to standard error.
         environment: the environment variables; None takes the process's own.
+        reuse_port: other processes that ask for it may listen on our ports, too.
     """
     from .metrics import Metrics  # takes a while, and those who only dial need none
 
@@ -395,7 +408,7 @@ def real_world(
     return World(
         name=name,
         clock=clock,
-        net=RealNetwork(),
+        net=RealNetwork(reuse_port=reuse_port),
         disk=RealDisk(durable=durable),
         rng=RealRng(seed),
         probe=probe,

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import lmdb
-import trio
 
 from tercet.core.errors import Corruption
 
+from .real_threads import DiskThreads
 from .world import Change
 
 __all__ = ["RealBackend"]
@@ -160,12 +160,12 @@ class RealBackend:
     """An LMDB file; see ``net.world.Backend``.
 
     Args:
-        limiter: of the threads for commits.
+        threads: for commits.
     """
 
-    def __init__(self, path: str, limiter: trio.CapacityLimiter) -> None:
+    def __init__(self, path: str, threads: DiskThreads) -> None:
         self._path = path
-        self._limiter = limiter
+        self._threads = threads
         with suppress(FileNotFoundError):
             os.unlink(f"{path}.defrag")  # of a defragmentation that was cut short
         fresh = not os.path.exists(path)
@@ -205,6 +205,9 @@ class RealBackend:
 
     def size_in_use(self) -> int:
         return self._sizes[1]
+
+    def readers(self) -> int:
+        return self._environment.users - 1  # one is this backend itself
 
     async def defragment(self) -> None:
         temporary = f"{self._path}.defrag"
@@ -248,7 +251,7 @@ class RealBackend:
 
     async def _job(self, work: Callable[[], None]) -> None:
         self._check()
-        await trio.to_thread.run_sync(work, limiter=self._limiter)
+        await self._threads.run(work)
 
 
 def _full(bucket: str, key: bytes) -> bytes:

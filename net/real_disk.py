@@ -1,7 +1,6 @@
 """The ``Disk`` port of ``net.world`` on this machine.
 
-Syncs run in threads of a limiter of their own, so that slow name lookups never stand before them. A job that
-has begun is waited for even when its task is cancelled: nothing is left half-way.
+Syncs run in threads of their own (``net.real_threads``), so that slow name lookups never stand before them.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .real_threads import DiskThreads
+
 if TYPE_CHECKING:
     from .real_backend import RealBackend
 
@@ -23,12 +24,12 @@ __all__ = ["RealDisk", "RealFile", "RealLock"]
 class RealFile:
     """A file written at explicit offsets; see ``net.world.DiskFile``."""
 
-    __slots__ = ("_close_later", "_descriptor", "_jobs", "_limiter", "_path")
+    __slots__ = ("_close_later", "_descriptor", "_jobs", "_path", "_threads")
 
-    def __init__(self, path: str, descriptor: int, limiter: trio.CapacityLimiter) -> None:
+    def __init__(self, path: str, descriptor: int, threads: DiskThreads) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._limiter = limiter
+        self._threads = threads
         self._jobs = 0  # threads that use the descriptor now
         self._close_later = False
 
@@ -90,10 +91,10 @@ class RealFile:
         return self._descriptor
 
     async def _job(self, work: Callable[[], None]) -> None:
-        """Run in a thread, and wait for its end even when cancelled: nothing is left half-way."""
+        """Run in a thread; the file is closed only after it."""
         self._jobs += 1
         try:
-            await trio.to_thread.run_sync(work, limiter=self._limiter)
+            await self._threads.run(work)
         finally:
             self._jobs -= 1
             if self._close_later and not self._jobs:
@@ -151,8 +152,7 @@ class RealDisk:
 
     def __init__(self, threads: int = 4, *, durable: bool = True) -> None:
         self._file_class = RealFile if durable else _CarelessFile
-        self._most_threads = threads
-        self._limiter: trio.CapacityLimiter | None = None
+        self._threads = DiskThreads(threads)
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
@@ -186,17 +186,12 @@ class RealDisk:
 
     def open(self, path: str, *, create: bool = False) -> RealFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return self._file_class(path, os.open(path, flags, 0o600), self._threads())
+        return self._file_class(path, os.open(path, flags, 0o600), self._threads)
 
     def open_backend(self, path: str) -> RealBackend:
         from .real_backend import RealBackend  # who only reads and writes files need not load it
 
-        return RealBackend(path, self._threads())
-
-    def _threads(self) -> trio.CapacityLimiter:
-        if self._limiter is None:
-            self._limiter = trio.CapacityLimiter(self._most_threads)
-        return self._limiter
+        return RealBackend(path, self._threads)
 
     def rename(self, old: str, new: str) -> None:
         os.replace(old, new)

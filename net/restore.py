@@ -1,8 +1,9 @@
 """A data directory out of a snapshot file: how a cluster begins anew from its past, or from another etcd's.
 
-Every first member is restored from the same file with the same flags about the cluster; each gets a log
-that begins behind its first entries, and a backend with the state of the snapshot (``core.etcd_restore``).
-The checks, their order and their words are etcd's.
+Every first member is restored from the same file with the same flags about the cluster; each gets a
+directory as etcd's own restore makes it (``core.etcd_directory``), which an etcd can start on, and which
+Tercet takes over when it first starts on it (``net.adopt``). The checks, their order and their words are
+etcd's.
 
 While it is under way the file ``member/restoring`` is there; a member that finds it does not start. Without
 it a restore that was killed would pass for a new cluster with nothing in it.
@@ -19,19 +20,16 @@ from typing import Final
 import trio
 
 from tercet.core.errors import Rejected
+from tercet.core.etcd_directory import LOG_NAME, log_file, restored_buckets, store_file, store_name
 from tercet.core.etcd_restore import Restored
-from tercet.core.etcd_snapshot import HASH_BYTES, Import, has_hash
+from tercet.core.etcd_snapshot import HASH_BYTES, Export, Import, has_hash
 from tercet.core.members import MemberView
-from tercet.core.raft.types import HardState
-from tercet.core.wal import Identity
 
 from .config import MemberConfig, cluster_id, member_id
-from .storage import Storage
 from .world import Change, DiskFile, World
 
 __all__ = ["RestoreOptions", "RestoreRefused", "check_restored", "restore", "write_backend"]
 
-_TERM: Final = 1  # of the first entries, one for each member
 _READ_BYTES: Final = 1 << 20
 _ROWS_PER_COMMIT: Final = 2000
 
@@ -55,12 +53,14 @@ class RestoreOptions:
     initial_cluster_token: str = "etcd-cluster"
     initial_advertise_peer_urls: tuple[str, ...] = ("http://localhost:2380",)
     skip_hash_check: bool = False
+    wal_dir: str = ""
 
     def config(self) -> MemberConfig:
         """The same as a member's configuration."""
         return MemberConfig(
             name=self.name,
             data_dir=self.data_dir or f"{self.name}.etcd",
+            wal_dir=self.wal_dir,
             initial_cluster=self.initial_cluster,
             initial_cluster_token=self.initial_cluster_token,
             initial_advertise_peer_urls=self.initial_advertise_peer_urls,
@@ -94,6 +94,8 @@ async def restore(world: World, snapshot_path: str, options: RestoreOptions) -> 
     disk = world.disk
     if disk.exists(config.data_dir):
         raise RestoreRefused(f'data-dir "{config.data_dir}" exists')
+    if config.wal_dir and disk.exists(config.wal_dir):
+        raise RestoreRefused(f'wal-dir "{config.wal_dir}" exists')
     try:
         file = disk.open(snapshot_path)
     except FileNotFoundError:
@@ -101,8 +103,7 @@ async def restore(world: World, snapshot_path: str, options: RestoreOptions) -> 
     try:
         size = await _check_hash(file, skip=options.skip_hash_check)
         members = [MemberView(*row) for row in config.members()]
-        restored = Restored(Import(file.read_at, size), members, len(members), _TERM)
-        await _write(world, config, restored)
+        await _write(world, config, Import(file.read_at, size), members)
     finally:
         file.close()
     return config.data_dir
@@ -154,22 +155,36 @@ def _go_bytes(data: bytes) -> str:
     return f"[{' '.join(map(str, data))}]"
 
 
-async def _write(world: World, config: MemberConfig, restored: Restored) -> None:
-    base = restored.base
-    identity = Identity(
-        cluster_id(base.voters), member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
-    )
+async def _write(world: World, config: MemberConfig, source: Import, members: list[MemberView]) -> None:
+    """The mark comes first: whoever finds it knows that the rest may be missing."""
+    cluster = cluster_id(tuple(member.id for member in members))
+    member = member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
     disk, mark = world.disk, _mark(config.data_dir)
+    snap = posixpath.join(config.data_dir, "member", "snap")
     disk.make_dirs(posixpath.dirname(mark))
     disk.write_atomic(mark, b"")
-    storage, _ = await Storage.open(world, config.data_dir, identity)
-    try:
-        await write_backend(world, posixpath.join(config.data_dir, "member", "backend"), restored)
-        await storage.restart_at(base.index, base.term, HardState(base.term, 0, base.index))
-    finally:
-        storage.close()
+    disk.make_dirs(snap)
+    disk.make_dirs(config.log_folder)
+    await _write_database(world, posixpath.join(snap, "db"), Export(restored_buckets(source, len(members))))
+    disk.write_atomic(posixpath.join(snap, store_name(len(members))), store_file(members))
+    disk.write_atomic(posixpath.join(config.log_folder, LOG_NAME), log_file(member, cluster, members))
     disk.remove(mark)
     disk.sync_dir(posixpath.dirname(mark))
+
+
+async def _write_database(world: World, path: str, export: Export) -> None:
+    for _ in export.measure():
+        await trio.lowlevel.checkpoint()
+    file = world.disk.open(path, create=True)
+    try:
+        place, done = 0, export.size
+        for chunk in export.chunks(_READ_BYTES):
+            if place < done:  # its hash is what a snapshot ends with, and a database does not
+                file.write_at(place, chunk)
+                place += len(chunk)
+                await file.sync()
+    finally:
+        file.close()
 
 
 async def write_backend(world: World, path: str, restored: Restored) -> None:

@@ -44,8 +44,9 @@ COMMIT_CHUNKS: Final = 8
 class _Partial:
     """One snapshot, as much of it as there is."""
 
-    def __init__(self, offer: SnapshotOffer, sender: int, backend: Backend) -> None:
+    def __init__(self, offer: SnapshotOffer, sender: int, backend: Backend, began: float) -> None:
         self.offer = offer
+        self.began = began  # monotonic seconds
         self.sender = sender
         self.backend = backend
         self.chunks = 0
@@ -170,7 +171,9 @@ class SnapshotReceiver:
                 if present is not None:
                     self._partial = None
                     self._discard(present.backend)
-                present = self._partial = _Partial(offer, sender, await self._create())
+                present = self._partial = _Partial(
+                    offer, sender, await self._create(), self._world.clock.monotonic()
+                )
                 self._world.probe.log(
                     "info", "receiving database snapshot", sender=f"{sender:x}", index=request.meta.index
                 )
@@ -191,7 +194,12 @@ class SnapshotReceiver:
         with trio.CancelScope(shield=True):
             async with self._busy:
                 if partial is self._partial:
+                    clock = self._world.clock
+                    started = clock.monotonic()
                     await partial.write()
+                    self._world.probe.observe(
+                        "etcd_snap_db_fsync_duration_seconds", clock.monotonic() - started
+                    )
 
     async def _end(self, partial: _Partial, connection: Connection, end: SnapshotEnd) -> None:
         probe, sender, offer = self._world.probe, f"{partial.sender:x}", partial.offer
@@ -205,6 +213,8 @@ class SnapshotReceiver:
             await connection.send_all(encode(SnapshotTaken("the checksum of the snapshot does not match")))
             return
         probe.count("etcd_network_snapshot_receive_success", From=sender)
+        taken = self._world.clock.monotonic() - partial.began
+        probe.observe("etcd_snap_db_save_total_duration_seconds", taken)
         probe.log("info", "received and saved database snapshot", sender=sender, bytes=partial.bytes)
         self._deliver(offer.request)
         await connection.send_all(encode(SnapshotTaken("")))

@@ -31,6 +31,7 @@ from tercet.core.wire.peer import (
 )
 
 from .channel import read_frames
+from .tasks import Tasks
 from .world import BackendView, Connection, World
 
 __all__ = ["OpenView", "SnapshotSender"]
@@ -77,26 +78,22 @@ class SnapshotSender:
         self._open_view = open_view
         self._report = report
         self._ids = world.rng.stream("snapshot")
-        self._nursery: trio.Nursery | None = None
+        self._tasks = Tasks()
         self._limit = trio.CapacityLimiter(SENDINGS_MAX)
         self._sending: dict[int, None] = {}
 
     async def run(self) -> None:
         """Must run while snapshots are asked for; until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        await self._tasks.run()
 
     def send(self, request: SnapshotRequest) -> None:
         """Begin to send; a sending to the same member that is under way goes on instead."""
-        if self._nursery is None:
+        nursery = self._tasks.nursery
+        if nursery is None:
             self._report(SnapshotSent(request.to, False))
         elif request.to not in self._sending:
             self._sending[request.to] = None
-            self._nursery.start_soon(self._send, request)
+            nursery.start_soon(self._send, request)
 
     async def _send(self, request: SnapshotRequest) -> None:
         probe, clock, to = self._world.probe, self._world.clock, f"{request.to:x}"

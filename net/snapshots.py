@@ -48,6 +48,7 @@ class SnapshotDriver:
         connections: Dialling,
         keeper: _Keeper,
     ) -> None:
+        self._probe = world.probe
         self._keeper = keeper
         self._sender = SnapshotSender(world, connections, keeper.view, happen)
         self._receiver = SnapshotReceiver(
@@ -66,8 +67,11 @@ class SnapshotDriver:
 
     async def install(self, meta: SnapshotMeta, hard_state: HardState) -> Machine:
         """Put the snapshot that was received in place of state and log, durably; the machine it makes."""
+        self._probe.gauge("etcd_server_snapshot_apply_in_progress_total", 1.0)
         machine = await self._keeper.install(self._receiver.take(meta), hard_state)
+        self._probe.gauge("etcd_server_snapshot_apply_in_progress_total", 0.0)
         self._receiver.forget(taken=True)
+        self._probe.log("info", "applied snapshot", index=meta.index, term=meta.term)
         return machine
 
     def forget(self) -> None:

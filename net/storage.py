@@ -5,9 +5,9 @@ and one sync per record. At most one record is unsynced at any time, which is wh
 recognisable. After a failed write or sync nothing is known about the file, so the storage refuses
 everything from then on and the node stops: a later start recovers what was really kept.
 
-Layout: ``<data dir>/member/wal/<sequence>-<first index>.wal`` and ``lock`` beside them. Segments go, oldest
-first, once the backend holds what their entries did (``release``). Each segment begins with the hard state,
-so none of those before it is needed for that.
+Layout: ``<sequence>-<first index>.wal`` and ``lock`` in ``<data dir>/member/wal``, or in the folder of
+``--wal-dir``. Segments go, oldest first, once the backend holds what their entries did (``release``). Each
+segment begins with the hard state, so none of those before it is needed for that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tercet.core.wal import (
     segment_name,
 )
 
+from .config import wal_folder
 from .world import DiskFile, DiskLock, World
 
 __all__ = ["DirectoryLocked", "Recovered", "Storage", "StorageFailed", "explain_failure"]
@@ -87,7 +88,13 @@ class Storage:
 
     @classmethod
     async def open(
-        cls, world: World, data_dir: str, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES
+        cls,
+        world: World,
+        data_dir: str,
+        identity: Identity,
+        *,
+        folder: str = "",
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> tuple[Storage, Recovered]:
         """Open or make the data directory, recover its log and cut a torn tail.
 
@@ -95,6 +102,7 @@ class Storage:
             world: the member's machine.
             data_dir: made with mode 0700 when missing.
             identity: who we are; a directory of anybody else is refused.
+            folder: of the log; "": the data directory's own.
             segment_bytes: capacity of new segments, at least 4096.
 
         Raises:
@@ -106,11 +114,12 @@ class Storage:
         """
         if segment_bytes < 4096:
             raise ValueError(f"need segment_bytes >= 4096, got {segment_bytes}")
-        folder = posixpath.join(data_dir, "member", "wal")
+        folder = folder or wal_folder(data_dir)
         disk = world.disk
         try:
-            if not disk.exists(folder):
-                _make_folder(world, folder)
+            for path in (posixpath.join(data_dir, "member"), folder):
+                if not disk.exists(path):
+                    _make_folder(world, path)
             lock = disk.lock(posixpath.join(folder, "lock"))
         except BlockingIOError:
             raise DirectoryLocked(f"the data directory {data_dir} is in use by another process") from None
@@ -382,7 +391,7 @@ class Storage:
 
 
 def _make_folder(world: World, folder: str) -> None:
-    """Make ``<data dir>/member/wal`` and every name on the way to it durable."""
+    """Make a folder and every name on the way to it durable."""
     disk = world.disk
     missing: list[str] = []
     path = folder

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from .tls_settings import TlsError, TlsSettings
@@ -33,7 +32,7 @@ def with_certificate(
         world.probe.log(
             "warn", "ignoring automatic TLS since certificates were given", cert=settings.cert_file
         )
-        return replace(settings, auto=False)
+        return settings._replace(auto=False)
     if settings.self_signed_years < 1:
         raise TlsError("selfSignedCertValidity is invalid,it should be greater than 0")
     certificate_path, key_path = posixpath.join(folder, "cert.pem"), posixpath.join(folder, "key.pem")
@@ -43,7 +42,7 @@ def with_certificate(
         world.disk.write_atomic(key_path, key)
         world.disk.write_atomic(certificate_path, certificate)
         world.probe.log("info", "created a certificate for automatic TLS", path=certificate_path)
-    return replace(settings, cert_file=certificate_path, key_file=key_path)
+    return settings._replace(cert_file=certificate_path, key_file=key_path)
 
 
 def _make(hosts: Sequence[str], now: float, years: int) -> tuple[bytes, bytes]:

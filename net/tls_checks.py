@@ -10,7 +10,10 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["CertificateRefused", "Resolver", "check_allowed", "check_remote", "check_revoked", "matches_host"]
+__all__ = [
+    "CertificateRefused", "Resolver", "check_allowed", "check_remote", "check_revoked", "common_name_in",
+    "matches_host",
+]
 
 
 class CertificateRefused(ConnectionAbortedError):
@@ -31,6 +34,15 @@ def check_allowed(certificate: Mapping[str, Any], common_name: str, allowed_cn: 
         raise CertificateRefused("client certificate authentication failed")
     if hostname and not matches_host(certificate, hostname):
         raise CertificateRefused("client certificate authentication failed")
+
+
+def common_name_in(certificate: bytes) -> str:
+    """Whom a certificate, PEM, names; "" for nobody. ``ValueError`` when it is none."""
+    from cryptography import x509  # only here: it takes long to load
+    from cryptography.x509.oid import NameOID
+
+    found = x509.load_pem_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
 
 
 def check_revoked(revocations: bytes, certificates: Sequence[bytes]) -> None:

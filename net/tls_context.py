@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from .tls_chain import load_chain
 from .tls_settings import ClientTls, TlsError, TlsSettings, openssl_ciphers, tls_version
-from .world import World
 
-__all__ = ["ClientCredentials", "ServerCredentials", "peer_client_tls", "read_file"]
+__all__ = ["ClientCredentials", "HasDisk", "ServerCredentials", "peer_client_tls", "read_file"]
 
 #: HTTP/1.1 comes first: who offers both is a browser or curl; gRPC offers h2 alone.
 CLIENT_PORT_PROTOCOLS: Final = ("http/1.1", "h2")
 
 
-def read_file(world: World, path: str) -> bytes:
+class Reads(Protocol):
+    """All that credentials ask of a disk."""
+
+    def read(self, path: str, /) -> bytes:
+        """A file's contents; raises ``OSError``."""
+
+
+class HasDisk(Protocol):
+    """A ``net.world.World``, or anything else with a disk."""
+
+    @property
+    def disk(self) -> Reads:
+        """Where certificates and keys are."""
+
+
+def read_file(world: HasDisk, path: str) -> bytes:
     """A file's contents; ``OSError`` with the path in its text."""
     try:
         return world.disk.read(path)
@@ -33,7 +47,7 @@ def read_file(world: World, path: str) -> bytes:
 class ServerCredentials:
     """The accepting side of a port."""
 
-    def __init__(self, world: World, settings: TlsSettings, *, protocols: Sequence[str] = ()) -> None:
+    def __init__(self, world: HasDisk, settings: TlsSettings, *, protocols: Sequence[str] = ()) -> None:
         self.settings = settings
         self._world = world
         self._protocols = list(protocols)
@@ -77,7 +91,7 @@ class ServerCredentials:
 class ClientCredentials:
     """The dialling side."""
 
-    def __init__(self, world: World, settings: ClientTls, *, protocols: Sequence[str] = ()) -> None:
+    def __init__(self, world: HasDisk, settings: ClientTls, *, protocols: Sequence[str] = ()) -> None:
         self.settings = settings
         self._world = world
         self._protocols = list(protocols)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "CIPHERS", "ClientTls", "TlsError", "TlsSettings", "check_settings", "openssl_ciphers", "tls_version",
@@ -53,8 +52,7 @@ CIPHERS: Final[Mapping[str, str]] = {
 _VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsSettings:
+class TlsSettings(NamedTuple):
     """The flags of one port; "" and ``()`` where a flag was not given. Files are PEM."""
 
     cert_file: str = ""
@@ -90,8 +88,7 @@ class TlsSettings:
         return self.client_cert_auth or bool(self.trusted_ca_file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientTls:
+class ClientTls(NamedTuple):
     """How a client speaks TLS. Files are PEM; without ``ca_file`` the system's authorities are trusted."""
 
     ca_file: str = ""

@@ -1,7 +1,7 @@
 """Long calculations on the member's state, one step to a turn of the scheduler.
 
 The state may only be looked at in the member's own thread, so a calculation that would take seconds is cut
-into steps of a few milliseconds (``core.mvcc.pages``). Between two of them everything else has its turn:
+into steps of a few milliseconds (``core.mvcc.steps``). Between two of them everything else has its turn:
 ticks, peers' messages, other clients. All calculations that clients wait for do one step a turn together.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 
 from tercet.core.machine import Machine
-from tercet.core.mvcc.pages import Steps
+from tercet.core.mvcc.steps import Steps
 from tercet.core.rpc_errors import RpcError
 
 from .server.call import UnaryCall

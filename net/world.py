@@ -198,6 +198,9 @@ class Backend(Protocol):
     def size_in_use(self) -> int:
         """Bytes of it that hold something; the rest is reused, or given back by ``defragment``."""
 
+    def readers(self) -> int:
+        """States that are held at the moment: the last committed one, and every open view."""
+
     async def defragment(self) -> None:
         """Write the file anew without holes, durably, and go on with it; must not overlap a commit."""
 

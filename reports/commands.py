@@ -28,7 +28,12 @@ _files = click.argument("files", nargs=-1, required=True, type=click.Path(path_t
 
 @click.group("trace")
 def trace() -> None:
-    """Verify, show and play recorded traces."""
+    """Verify, show and play recorded traces.
+
+    A trace is written by tercet sim run --trace FILE (all members in one), by an explored or kept run
+    (--trace, too), and by a real member that was started with tercet --trace FILE. The files of several
+    members are given together.
+    """
 
 
 def _read(files: tuple[Path, ...]) -> Trace:
@@ -44,7 +49,7 @@ def _read(files: tuple[Path, ...]) -> Trace:
     return merge(traces)
 
 
-@trace.command("verify")
+@trace.command("verify", short_help="Replay through the core, compare it all.")
 @_files
 @click.option("--json", "as_json", is_flag=True, help="One object instead of text.")
 def verify_command(files: tuple[Path, ...], as_json: bool) -> None:
@@ -92,7 +97,7 @@ def _report(whole: Trace, result: Verification) -> str:
     return "\n".join(lines)
 
 
-@trace.command("show")
+@trace.command("show", short_help="Print what happened in words.")
 @_files
 @click.option("--node", "names", multiple=True, help="Only this member; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Quiet steps, too: ticks and heartbeats.")
@@ -108,7 +113,7 @@ def show(
         click.echo(line)
 
 
-@trace.command("export")
+@trace.command("export", short_help="Write the player as HTML, or a picture.")
 @_files
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: the file's name and .html.")
 @click.option("--title", default="", help="The page's heading.")
@@ -127,7 +132,7 @@ def export(files: tuple[Path, ...], output: Path | None, title: str, svg: bool, 
     click.echo(str(target))
 
 
-@trace.command("play")
+@trace.command("play", short_help="Open the player in the browser.")
 @_files
 def play(files: tuple[Path, ...]) -> None:
     """Open the player in the browser."""

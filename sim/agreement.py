@@ -64,8 +64,8 @@ def _on_disk(node: Node) -> str:
     assert node.keeper is not None
     try:
         machine = load_machine(node.keeper.backend).machine
-        machine.store.fetch = node.machine.store.fetch
-        machine.store.fetch_all = node.machine.store.fetch_all
+        found, live = machine.store.resident, node.machine.store.resident
+        found.fetch, found.fetch_all = live.fetch, live.fetch_all
         return _fingerprint(machine)
     except (TercetError, OSError) as error:
         return f"{type(error).__name__}: {error}"

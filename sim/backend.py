@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 import random
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from zlib import crc32
-
-from sortedcontainers import SortedDict
 
 from tercet.net.world import Change
 
@@ -29,9 +29,40 @@ __all__ = ["BackendInode", "SimBackend"]
 _PAGE_BYTES = 4096
 _ROW_BYTES = 16  # about what a row takes beside key and value
 
-#: A bucket is never changed once it is in a state: commits replace it.
-_Rows: TypeAlias = "SortedDict[bytes, bytes]"
-_State: TypeAlias = dict[str, _Rows]
+
+
+class _Bucket:
+    """Never changed once it is in a state: commits put a changed copy in its place."""
+
+    __slots__ = ("_order", "rows", "used")
+
+    def __init__(self, rows: dict[bytes, bytes], used: int) -> None:
+        self.rows = rows
+        self.used = used  # bytes of all rows
+        self._order: list[bytes] | None = None  # the sorted keys, once somebody asked
+
+    def copy(self) -> _Bucket:
+        return _Bucket(self.rows.copy(), self.used)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        old = self.rows.get(key)
+        self.used += len(value) - len(old) if old is not None else len(key) + len(value) + _ROW_BYTES
+        self.rows[key] = value
+
+    def remove(self, key: bytes) -> None:
+        old = self.rows.pop(key, None)
+        if old is not None:
+            self.used -= len(key) + len(old) + _ROW_BYTES
+
+    def keys(self, start: bytes, end: bytes | None) -> list[bytes]:
+        """The keys from ``start`` to below ``end``, in order."""
+        order = self._order
+        if order is None:
+            order = self._order = sorted(self.rows)
+        return order[bisect_left(order, start) : len(order) if end is None else bisect_left(order, end)]
+
+
+_State: TypeAlias = dict[str, _Bucket]
 
 
 class BackendInode(Inode):
@@ -55,9 +86,7 @@ class BackendInode(Inode):
 
     def in_use(self) -> int:
         """The bytes of all rows, in whole pages."""
-        used = 0
-        for bucket in self.state.values():
-            used += sum(len(key) + len(value) + _ROW_BYTES for key, value in bucket.items())
+        used = sum([bucket.used for bucket in self.state.values()])
         return (used // _PAGE_BYTES + 3) * _PAGE_BYTES
 
     def power_cut(self, mode: str, rng: random.Random) -> str:
@@ -74,29 +103,28 @@ class _View:
         self._process = process
 
     def get(self, bucket: str, key: bytes) -> bytes | None:
-        rows = self._rows(bucket)
-        return None if rows is None else rows.get(key)
+        found = self._bucket(bucket)
+        return None if found is None else found.rows.get(key)
 
     def scan(
         self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
     ) -> Iterator[tuple[bytes, bytes]]:
-        rows = self._rows(bucket)
-        if rows is None:
+        found = self._bucket(bucket)
+        if found is None:
             return
-        for count, key in enumerate(rows.irange(start, end, (True, False))):
-            if limit and count >= limit:
-                return
-            yield key, rows[key]
+        keys = found.keys(start, end)
+        for key in keys[:limit] if limit else keys:
+            yield key, found.rows[key]
 
     def buckets(self) -> tuple[str, ...]:
-        self._rows("")
+        self._bucket("")
         state = self._state or {}
-        return tuple(name for name in sorted(state) if state[name])
+        return tuple(name for name in sorted(state) if state[name].rows)
 
     def close(self) -> None:
         self._state = None
 
-    def _rows(self, bucket: str) -> _Rows | None:
+    def _bucket(self, bucket: str) -> _Bucket | None:
         self._process.check()
         state = self._state
         if state is None:
@@ -128,10 +156,13 @@ class SimBackend:
         if disk.host.is_due("sync"):
             disk.host.crash_at("sync")
             self._process.check()
-        self._inode.settle(state, durable=not disk.lying)
-        self._state = self._inode.state
-        disk.note_commit(checksum)
-        disk.host.stall(disk.sync_delay())
+        self._inode.settle(state, durable=False)
+        self._state = state
+        disk.block(partial(self._settle, state, checksum))
+
+    def _settle(self, state: _State, checksum: int) -> None:
+        self._inode.settle(state, durable=not self._disk.lying)
+        self._disk.note_commit(checksum)
 
     def get(self, bucket: str, key: bytes) -> bytes | None:
         return self._now().get(bucket, key)
@@ -152,6 +183,9 @@ class SimBackend:
 
     def size_in_use(self) -> int:
         return self._inode.in_use()
+
+    def readers(self) -> int:
+        return 1  # a state is a value here: views hold nothing
 
     async def defragment(self) -> None:
         state, _, checksum = self._changed(())
@@ -182,13 +216,13 @@ class SimBackend:
                 raise ValueError(f"need a key of 1 to 480 bytes, got {len(key)}")
             if bucket not in own:
                 own[bucket] = None
-                state[bucket] = SortedDict(state.get(bucket, ()))
+                state[bucket] = state[bucket].copy() if bucket in state else _Bucket({}, 0)
             rows = state[bucket]
             checksum = crc32(key, checksum)
             if value is None:
-                rows.pop(key, None)
+                rows.remove(key)
             else:
-                rows[key] = bytes(value)
+                rows.put(key, bytes(value))
                 growth += len(key) + len(value)
                 checksum = crc32(value, checksum)
         return state, growth, checksum

@@ -7,11 +7,11 @@ comes in as a ``Harness``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from random import SystemRandom
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 import msgspec
@@ -71,12 +71,13 @@ def make_sim_group(harness: Harness) -> click.Group:
     @click.option("--seed", type=int, help="Default: drawn, and printed.")
     @click.option("--seeds", help="A range N..M, both ends included.")
     @click.option("--faults", default="all", show_default=True,
-                  help="all, none, or kinds and families with commas.")  # fmt: skip
+                  help="all, none, or kinds and families with commas; '?' lists them.")  # fmt: skip
     @click.option("--schedule", "schedule_file", type=click.Path(path_type=Path, exists=True),
                   help="JSON of the faults instead of drawing them.")  # fmt: skip
-    @click.option("--workload", type=click.Choice(harness.workloads), default=harness.workloads[0])
-    @click.option("--mutation", help="Plant a bug of the zoo, e.g. B4.")
-    @click.option("--trace", type=click.Path(path_type=Path), help="Record a trace (one seed).")
+    @click.option("--workload", type=click.Choice(harness.workloads), default=harness.workloads[0],
+                  show_default=True, help="What the clients do.")  # fmt: skip
+    @click.option("--mutation", help="Plant a bug of the zoo, e.g. B4; '?' lists them.")
+    @click.option("--trace", type=click.Path(path_type=Path), help="Record a trace of the one seed.")
     @click.option("--json", "as_json", is_flag=True, help="One object a line.")
     def run(
         nodes: int,
@@ -91,7 +92,10 @@ def make_sim_group(harness: Harness) -> click.Group:
         trace: Path | None,
         as_json: bool,
     ) -> None:
-        """Run seeds, check their histories. Exit code 0: all valid; 1: one invalid; 2: one unknown."""
+        """Simulate a cluster for each seed, and check its history; the same seed is always the same run.
+
+        Exit code 0: all valid; 1: one invalid; 2: one unknown.
+        """
         chosen = _seeds(seed, seeds)
         if trace is not None and len(chosen) != 1:
             raise click.UsageError("--trace records one seed")
@@ -100,26 +104,34 @@ def make_sim_group(harness: Harness) -> click.Group:
             planted: AbstractContextManager[None] = harness.mutation(mutation) if mutation else nullcontext()
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-        schedule = _read_schedule(schedule_file)
-        worst = 0
         with planted:
-            for number, one in enumerate(chosen):
-                _progress(number, len(chosen), one)
-                parts: list[bytes] = []
-                experiment = harness.experiment(workload, one)
-                result = run_simulation(
-                    one, experiment, nodes=nodes, seconds=seconds, clients=clients, kinds=kinds,
-                    schedule=schedule, trace=parts.append if trace is not None else None,
-                )  # fmt: skip
-                row = _row(result, *harness.judge(experiment))
-                if trace is not None:
-                    trace.write_bytes(b"".join(parts))
-                _progress(None, len(chosen), one)
-                _print(row, result, as_json)
-                worst = max(worst, _EXIT[row.verdict], key=(0, 2, 1).index)
+            worst = _simulate(
+                harness, workload, chosen, trace, as_json, nodes=nodes, seconds=seconds, clients=clients,
+                kinds=kinds, schedule=_read_schedule(schedule_file),
+            )  # fmt: skip
         sys.exit(worst)
 
     return sim
+
+
+def _simulate(
+    harness: Harness, workload: str, seeds: Sequence[int], trace: Path | None, as_json: bool, **options: Any
+) -> int:
+    """Run and print each seed; the exit code of the worst. ``options`` are those of ``run_simulation``."""
+    worst = 0
+    for number, seed in enumerate(seeds):
+        _progress(number, len(seeds), seed)
+        parts: list[bytes] = []
+        experiment = harness.experiment(workload, seed)
+        recorder = None if trace is None else parts.append
+        result = run_simulation(seed, experiment, trace=recorder, **options)
+        row = _row(result, *harness.judge(experiment))
+        if trace is not None:
+            trace.write_bytes(b"".join(parts))
+        _progress(None, len(seeds), seed)
+        _print(row, result, as_json)
+        worst = max(worst, _EXIT[row.verdict], key=(0, 2, 1).index)
+    return worst
 
 
 def parse_seeds(text: str) -> range:

@@ -105,11 +105,18 @@ class Pipe:
         self.dead = True
         self.flight.clear()
 
+    def take_back(self, now: int) -> bool:
+        """The sender died at ``now``: what it would have sent later stays unsent; True if a FIN was in it."""
+        fin = False
+        while self.flight and self.flight[-1].sent > now:
+            segment = self.flight.pop()
+            self.outstanding -= len(segment.data)
+            fin = fin or segment.fin
+        return fin
+
     def orphan(self) -> None:
         """The sender has lost its power: what is on the wire arrives, nothing is ever sent again."""
-        now = self.engine.now
-        while self.flight and self.flight[-1].sent > now:
-            self.flight.pop()
+        self.take_back(self.engine.now)
         self.orphaned = True
         if self.blocked:
             self.kill()
@@ -313,9 +320,13 @@ class Endpoint:
         elif reset:
             self._out.kill()
             self.reset_peer()
-        elif not self._sending_closed:
-            self._sending_closed = True
-            self._out.send(b"", fin=True)
+        else:
+            killed = self.process.ended
+            if killed is not None and self._out.take_back(killed):
+                self._sending_closed = False
+            if not self._sending_closed:
+                self._sending_closed = True
+                self._out.send(b"", fin=True)
 
     def fail(self, code: int) -> bool:
         """The connection broke with errno ``code``; True when that woke a task."""

@@ -2,38 +2,58 @@
 
 ``SimDisk`` belongs to the host and outlives processes. A directory entry becomes durable with ``sync_dir``
 of its folder, independent of the file's bytes; ``make_dirs`` is durable at once (file systems order it
-before anything inside). ``DiskPort`` is what one process sees.
+before anything inside). ``disk_port`` is what one process sees.
 
 A ``sync`` makes durable what was written before it was called, once its latency has passed; a power cut in
 between may keep any part. A disk that lies answers a sync and does nothing.
+
+A sync in place blocks the program, which is simulated ahead of the engine's time meanwhile. So what it did to
+the disk has its own time, and becomes durable at that time, not before: a crash in between hits it as it hits
+any other sync, and takes back what the program would have done afterwards.
 """
 
 from __future__ import annotations
 
 import errno
 import posixpath
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 import trio
 
-from tercet.core.errors import Corruption
-
-from .backend import BackendInode, SimBackend
+from .backend import BackendInode
 from .engine import Engine
 from .host import Host, Process, Waiter
 from .inode import Inode
 from .seeds import stream
 
-__all__ = ["DiskPort", "SimDisk"]
+__all__ = ["SimDisk"]
 
 _NOTE_WRITE = 0x10
 _NOTE_SYNC = 0x11
 _NOTE_COMMIT = 0x12
 _CUT_MODES = ("lose", "keep", "prefix", "scatter")
 
-#: ("link", path, inode) | ("unlink", path, None) | ("rename", old + "\0" + new, inode)
-_Change: TypeAlias = tuple[str, str, Inode | None]
+
+class _Change(NamedTuple):
+    """Of the name space: "link" path to inode, "unlink" path, or "rename" old + NUL + new."""
+
+    number: int  # from 1 on
+    at: int  # virtual ns
+    kind: str
+    path: str
+    inode: Inode | None
+
+
+class _Promise:
+    """Something that is durable at ``due``, when the call that blocks its process since ``begun`` is over."""
+
+    __slots__ = ("begun", "due", "keep")
+
+    def __init__(self, begun: int, due: int, keep: Callable[[], None]) -> None:
+        self.begun, self.due, self.keep = begun, due, keep
 
 
 class SimDisk:
@@ -56,6 +76,8 @@ class SimDisk:
         self.syncs = 0
         self._durable_files: dict[str, Inode] = {}
         self._changes: list[_Change] = []
+        self._changed = 0  # changes of the name space ever
+        self._promises: dict[_Promise, None] = {}
         self._inodes = 0
         self._power = 0  # power cuts so far: a sync that began before one never completes
 
@@ -71,24 +93,58 @@ class SimDisk:
         self._inodes += 1
         return BackendInode(self._inodes)
 
+    def program_now(self) -> int:
+        """When an operation of the program happens: after the call that blocks it, if one does."""
+        return max(self.engine.now, self.host.stalled_until)
+
     def change(self, kind: str, path: str, inode: Inode | None = None) -> None:
         """Change the name space as the cache sees it; durable with ``commit_folder``."""
-        _rename_or_link(self.files, (kind, path, inode))
-        self._changes.append((kind, path, inode))
+        self._changed += 1
+        change = _Change(self._changed, self.program_now(), kind, path, inode)
+        _rename_or_link(self.files, change)
+        self._changes.append(change)
 
     def commit_folder(self, folder: str) -> None:
+        """Make the changes of one folder so far durable."""
+        now = self.program_now()
+        if now == self.engine.now:
+            self._commit_changes(folder, self._changed)
+        else:
+            self.promise(now, now, partial(self._commit_changes, folder, self._changed))
+
+    def _commit_changes(self, folder: str, mark: int) -> None:
         left = []
         for change in self._changes:
-            if posixpath.dirname(change[1].rpartition("\0")[2]) == folder:
+            if change.number <= mark and posixpath.dirname(change.path.rpartition("\0")[2]) == folder:
                 _rename_or_link(self._durable_files, change)
             else:
                 left.append(change)
         self._changes = left
 
+    def promise(self, begun: int, due: int, keep: Callable[[], None]) -> None:
+        """Call ``keep`` at ``due``; not if the power is cut before, or the program died before ``begun``."""
+        promise = _Promise(begun, due, keep)
+        self._promises[promise] = None
+        self.engine.at(due, self._keep, promise)
+
+    def _keep(self, promise: _Promise) -> bool:
+        if promise in self._promises:
+            del self._promises[promise]
+            promise.keep()
+        return False
+
     def die_at(self, now: int) -> None:
-        """The program died at ``now``: what it would have written later is taken back (it is simulated ahead
-        of the engine's time while it blocks).
-        """
+        """The program died at ``now``: what it would have done later is taken back."""
+        for promise in list(self._promises):
+            if promise.due <= now:
+                self._keep(promise)
+            elif promise.begun > now:
+                del self._promises[promise]
+        if self._changes and self._changes[-1].at > now:
+            self._changes = [change for change in self._changes if change.at <= now]
+            self.files = dict(self._durable_files)
+            for change in self._changes:
+                _rename_or_link(self.files, change)
         for path in sorted(self.files):
             self.files[path].forget_after(now)
 
@@ -96,6 +152,7 @@ class SimDisk:
         """Lose what is not durable. ``mode``: lose, keep, prefix, scatter; None draws one."""
         chosen = mode or _CUT_MODES[self.rng.randrange(4)]
         self._power += 1
+        self._promises.clear()
         kept = len(self._changes)
         if chosen == "lose":
             kept = 0
@@ -112,6 +169,7 @@ class SimDisk:
     def wipe(self) -> None:
         """A new, empty disk."""
         self._power += 1
+        self._promises.clear()
         self._changes.clear()
         self.files.clear()
         self._durable_files.clear()
@@ -132,7 +190,7 @@ class SimDisk:
     async def sync(self, inode: Inode, process: Process) -> None:
         """Wait for a sync's latency, then make durable what was written before the call."""
         job = _Sync(self, inode, process)
-        done = max(self.engine.now, self.host.stalled_until) + self.sync_delay()
+        done = job.begun + self.sync_delay()
         if self.host.is_due("sync"):  # the worst moment: whoever did not wait has been heard by now
             self.engine.at(done - 1, self._crash_in_sync, self._power)
         self.engine.at(done, job.complete)
@@ -141,23 +199,24 @@ class SimDisk:
         self.check_error()
 
     def sync_in_place(self, inode: Inode, process: Process) -> None:
-        """A sync that blocks the program's loop.
-
-        The program goes on, ahead of the engine's time, as if the latency had passed; so what it has synced
-        is durable from here on, and a crash that is to hit the sync must hit it here.
-        """
+        """A sync that blocks the program's loop: the program goes on as if the latency had passed."""
         self.check_error()
         if self.host.is_due("sync"):
             self.host.crash_at("sync")
             process.check()
-        self._complete(inode, inode.written)
-        self.host.stall(self.sync_delay())
+        self.block(partial(self._complete, inode, inode.written))
+
+    def block(self, keep: Callable[[], None]) -> None:
+        """Block the program's loop for the time of a sync; ``keep`` makes durable what it waits for."""
+        begun, delay = self.program_now(), self.sync_delay()
+        self.promise(begun, begun + delay, keep)  # due before the program goes on
+        self.host.stall(delay)
 
     async def commit(self, job: Commit) -> None:
         """Wait for a backend's commit, which becomes durable at some moment on the way."""
         self.check_error()
         self.check_space(job.growth)
-        start, delay = max(self.engine.now, self.host.stalled_until), self.sync_delay()
+        start, delay = self.program_now(), self.sync_delay()
         if self.host.is_due("sync"):
             self.engine.at(start + self.rng.randrange(delay + 1), self._crash_in_sync, self._power)
         self.engine.at(start + self.rng.randrange(delay + 1), job.settle)
@@ -166,6 +225,10 @@ class SimDisk:
             while not job.finished:
                 await job.waiter.wait()
         self.check_error()
+
+    def note_write(self, offset: int, data: bytes) -> None:
+        """A process has written into a file."""
+        self.engine.note(_NOTE_WRITE, self.host.index, offset << 32 ^ crc32(data))
 
     def note_commit(self, checksum: int) -> None:
         """A backend's commit is durable."""
@@ -196,18 +259,21 @@ class Commit(Protocol):
 
 
 class _Sync:
-    __slots__ = ("disk", "finished", "inode", "mark", "power", "waiter")
+    __slots__ = ("begun", "disk", "finished", "inode", "mark", "power", "process", "waiter")
 
     def __init__(self, disk: SimDisk, inode: Inode, process: Process) -> None:
         self.disk = disk
         self.inode = inode
+        self.process = process
+        self.begun = disk.program_now()
         self.mark = inode.written
         self.power = disk._power
         self.finished = False
         self.waiter = Waiter(process)
 
     def complete(self, _: object) -> bool:
-        if self.power != self.disk._power:
+        ended = self.process.ended
+        if self.power != self.disk._power or (ended is not None and ended < self.begun):
             return False
         self.disk._complete(self.inode, self.mark)
         self.finished = True
@@ -215,7 +281,7 @@ class _Sync:
 
 
 def _rename_or_link(files: dict[str, Inode], change: _Change) -> None:
-    kind, path, inode = change
+    _, _, kind, path, inode = change
     if kind == "link" and inode is not None:
         files[path] = inode
     elif kind == "unlink":
@@ -224,205 +290,3 @@ def _rename_or_link(files: dict[str, Inode], change: _Change) -> None:
         old, _, new = path.partition("\0")
         files.pop(old, None)
         files[new] = inode
-
-
-class _Lock:
-    def __init__(self, process: Process, path: str) -> None:
-        self._process = process
-        self._path = path
-
-    def release(self) -> None:
-        if self._process.locks.get(self._path) is self:
-            del self._process.locks[self._path]
-
-
-class _File:
-    """An open file of one process."""
-
-    def __init__(self, process: Process, disk: SimDisk, path: str, inode: Inode) -> None:
-        self._process = process
-        self._disk = disk
-        self._path = path
-        self._inode = inode
-        self._open = True
-
-    def _operation(self) -> None:
-        self._process.disk_operation()
-        if not self._open:
-            raise ValueError(f"{self._path} is closed")
-        if self._disk.error_rate:
-            self._disk.check_error()
-
-    def size(self) -> int:
-        return self._inode.size
-
-    def write_at(self, offset: int, data: bytes) -> None:
-        self._operation()
-        disk = self._disk
-        if disk.capacity is not None:
-            disk.check_space(offset + len(data) - self._inode.size)
-        self._inode.write(offset, data, self._now())
-        disk.engine.note(_NOTE_WRITE, disk.host.index, offset << 32 ^ crc32(data))
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        self._operation()
-        return self._inode.read(offset, length)
-
-    def truncate(self, size: int) -> None:
-        self._operation()
-        self._disk.check_space(size - self._inode.size)
-        self._inode.resize(size, self._now())
-
-    def allocate(self, size: int) -> None:
-        self._operation()
-        if size > self._inode.size:
-            self._disk.check_space(size - self._inode.size)
-            self._inode.resize(size, self._now())
-
-    def _now(self) -> int:
-        """When an operation of the program happens: after the stall that it is in, if any."""
-        return max(self._disk.engine.now, self._disk.host.stalled_until)
-
-    async def sync(self) -> None:
-        self._operation()
-        await self._disk.sync(self._inode, self._process)
-        self._process.check()
-
-    def sync_now(self) -> None:
-        self._operation()
-        self._disk.sync_in_place(self._inode, self._process)
-
-    async def persist(self, offset: int, data: bytes) -> None:
-        self.write_at(offset, data)
-        await self.sync()
-
-    def close(self) -> None:
-        self._open = False
-
-
-class DiskPort:
-    """The ``Disk`` port of one process."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._disk = process.host.disk
-
-    def exists(self, path: str) -> bool:
-        path = _absolute(path)
-        return path in self._disk.files or path in self._disk.folders
-
-    def list(self, path: str) -> list[str]:
-        self._process.check()
-        path = _absolute(path)
-        self._need_folder(path)
-        names = dict.fromkeys(posixpath.basename(p) for p in self._disk.files if posixpath.dirname(p) == path)
-        names |= dict.fromkeys(
-            posixpath.basename(p) for p in self._disk.folders if p != "/" and posixpath.dirname(p) == path
-        )
-        return sorted(names)
-
-    def make_dirs(self, path: str) -> None:
-        self._process.disk_operation()
-        path = _absolute(path)
-        while path not in self._disk.folders:
-            if path in self._disk.files:
-                raise FileExistsError(errno.EEXIST, "File exists", path)
-            self._disk.folders[path] = None
-            path = posixpath.dirname(path)
-
-    def read(self, path: str) -> bytes:
-        self._process.disk_operation()
-        self._disk.check_error()
-        inode = self._find(path)
-        return inode.read(0, inode.size)
-
-    def write_atomic(self, path: str, data: bytes) -> None:
-        self._process.disk_operation()
-        path = _absolute(path)
-        self._need_folder(posixpath.dirname(path))
-        self._disk.check_error()
-        self._disk.check_space(len(data))
-        disk = self._disk
-        inode = disk.new_inode()
-        inode.write(0, data, max(disk.engine.now, disk.host.stalled_until))
-        disk.engine.note(_NOTE_WRITE, disk.host.index, crc32(data))
-        disk.sync_in_place(inode, self._process)
-        self._process.disk_operation()  # a crash between the write and the rename leaves the old file
-        disk.change("link", path, inode)
-        if not disk.lying:
-            disk.commit_folder(posixpath.dirname(path))
-
-    def open(self, path: str, *, create: bool = False) -> _File:
-        self._process.disk_operation()
-        path = _absolute(path)
-        inode = self._disk.files.get(path)
-        if inode is None:
-            if not create:
-                raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-            self._need_folder(posixpath.dirname(path))
-            self._disk.check_error()
-            inode = self._disk.new_inode()
-            self._disk.change("link", path, inode)
-        return _File(self._process, self._disk, path, inode)
-
-    def open_backend(self, path: str) -> SimBackend:
-        self._process.disk_operation()
-        path = _absolute(path)
-        self._disk.check_error()
-        inode = self._disk.files.get(path)
-        if inode is None:
-            self._need_folder(posixpath.dirname(path))
-            inode = self._disk.new_backend()
-            self._disk.change("link", path, inode)
-            if not self._disk.lying:
-                self._disk.commit_folder(posixpath.dirname(path))
-        if not isinstance(inode, BackendInode):
-            raise Corruption(f"{path} is not a backend")
-        return SimBackend(self._process, self._disk, inode)
-
-    def rename(self, old: str, new: str) -> None:
-        self._process.disk_operation()
-        inode = self._find(old)
-        self._need_folder(posixpath.dirname(_absolute(new)))
-        self._disk.change("rename", f"{_absolute(old)}\0{_absolute(new)}", inode)
-
-    def remove(self, path: str) -> None:
-        self._process.disk_operation()
-        self._find(path)
-        self._disk.change("unlink", _absolute(path))
-
-    def sync_dir(self, path: str) -> None:
-        self._process.disk_operation()
-        self._disk.check_error()
-        path = _absolute(path)
-        self._need_folder(path)
-        if not self._disk.lying:
-            self._disk.commit_folder(path)
-
-    def lock(self, path: str) -> _Lock:
-        self._process.check()
-        path = _absolute(path)
-        self._need_folder(posixpath.dirname(path))
-        if path in self._process.locks:
-            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable", path)
-        if path not in self._disk.files:
-            self._disk.change("link", path, self._disk.new_inode())
-        lock = _Lock(self._process, path)
-        self._process.locks[path] = lock
-        return lock
-
-    def _find(self, path: str) -> Inode:
-        path = _absolute(path)
-        inode = self._disk.files.get(path)
-        if inode is None:
-            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        return inode
-
-    def _need_folder(self, path: str) -> None:
-        if path not in self._disk.folders:
-            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-
-
-def _absolute(path: str) -> str:
-    """Names in the world are absolute; a relative one is taken from the root."""
-    return posixpath.normpath("/" + path.lstrip("/"))

@@ -164,6 +164,7 @@ class Process:
         self.scope = trio.CancelScope()
         self.done = trio.Event()
         self.error: BaseException | None = None  # what it ended with, unless it was killed
+        self.ended: int | None = None  # when it was killed, virtual ns: what it would do later never happens
         self.probe: SimProbe
         #: Open handles with a ``cut(reset)`` method, by a number that only grows (a set would have no order).
         self.sockets: dict[int, Socket] = {}

@@ -37,8 +37,8 @@ class Violation(Exception):
 
 
 def _keeps_to_itself(state: RaftState) -> bool:
-    """A leader that elected itself alone, whose term is not on its disk yet: nobody has heard of its entries,
-    and after a crash it may well lead that term again with others (``core.raft.replication``)."""
+    """A leader that elected itself alone, whose term is not on its disk yet: nobody has heard of it and its
+    entries. After a crash it, or another, may well lead that term (``core.raft.replication``)."""
     configuration = state.configuration
     return (
         state.role == _LEADER
@@ -85,8 +85,10 @@ class Invariants:
             if _keeps_to_itself(before) and not _keeps_to_itself(after):
                 kept = after.log.entries(before.persisted_index + 1, after.log.last_index)
                 self._check_entries(node_id, after, kept)
+                self._check_elected(node_id, after)
         if after.role == _LEADER and (before.role != _LEADER or before.current_term != after.current_term):
-            self._check_elected(node_id, after)
+            if not _keeps_to_itself(after):
+                self._check_elected(node_id, after)
         if after.commit_index != before.commit_index:
             self._check_commit(node_id, before.commit_index, after)
             if after.role == _LEADER:

@@ -31,8 +31,8 @@ from .chaos import Band, Chaos
 from .cluster import Cluster, StepListener, member_names
 from .engine import Livelock, SimulationStuck
 from .faults import KINDS, Schedule, draw_schedule
-from .invariants import Invariants, Violation
 from .operator import Operator
+from .watch import Watch
 from .world import SimWorld, StepRecorder
 
 __all__ = ["Experiment", "Result", "Setting", "run_simulation"]
@@ -141,7 +141,7 @@ def run_simulation(
         options: fields of ``MemberConfig`` that every member has.
     """
     sim = SimWorld(seed, full_log=full_log)
-    watch = _Invariants()
+    watch = Watch(sim)
     recording = None if trace is None else _Recording(sim, member_names(nodes), trace)
     settings = {"bcrypt_cost": 4, **(options or {})}
     cluster = Cluster(sim, nodes, listeners=(watch, *listeners), recorder=recording, options=settings)
@@ -155,7 +155,7 @@ def run_simulation(
         sim.run(run.main)
     except (Escape, Livelock, SimulationStuck) as error:
         run.problems.append(f"{type(error).__name__}: {error}")
-    run.problems[:0] = watch.violations
+    run.problems[:0] = watch.finish()
     return Result(
         seed=seed,
         nodes=nodes,
@@ -180,26 +180,6 @@ def _points(sim: SimWorld) -> dict[str, int]:
         for name, count in host.points.items():
             found[name] = found.get(name, 0) + count
     return dict(sorted(found.items()))
-
-
-class _Invariants:
-    """Watches the members' cores for breaches of Raft's figure 3; the first one counts."""
-
-    def __init__(self) -> None:
-        self.violations: list[str] = []
-        self._invariants = Invariants()
-
-    def __call__(self, name: str, event: object, effects: object, state: RaftState) -> None:
-        if self.violations:
-            return
-        try:
-            if event is None:
-                self._invariants.restarted(state.config.node_id, state)
-            else:
-                assert isinstance(effects, Effects)
-                self._invariants.observe(state.config.node_id, state, effects)
-        except Violation as violation:
-            self.violations.append(f"invariant broken on {name}: {violation}")
 
 
 class _Recording:

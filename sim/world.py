@@ -17,7 +17,8 @@ import trio
 from tercet.net.world import World
 
 from .clock import HostClock, SimClock
-from .disk import DiskPort, SimDisk
+from .disk import SimDisk
+from .disk_port import DiskPort
 from .engine import Engine
 from .host import CURRENT_PROCESS, Host, Process
 from .network import NetworkPort, SimNetwork
@@ -208,9 +209,13 @@ class SimWorld:
         if not alive and (not power or not host.up):
             return False
         if process is not None:
+            if process.alive:
+                process.ended = self.engine.now if died_at is None else died_at
+                host.stalled_until = 0  # it is not ahead of time any more
             process.alive = False
             self._cut_sockets(process, silent=power)
-            host.disk.die_at(self.engine.now if died_at is None else died_at)
+            if process.ended is not None:
+                host.disk.die_at(process.ended)
         if power:
             host.up = False
             host.disk.power_cut(mode)

@@ -19,14 +19,19 @@ NOT_DRIVERS = {
     "net/real_backend.py",
     "net/real_disk.py",
     "net/real_dns.py",
+    "net/real_threads.py",
     "net/tls_auto.py",
     "net/tls_chain.py",
     "net/cluster.py",
     "net/process.py",
+    "net/fail_points.py",
+    "net/runtime_metrics.py",
     "net/proxy_commands.py",
+    "net/grpc_proxy/command.py",
     "net/flags.py",
     "net/log.py",
     "net/log_outputs.py",
+    "net/log_rotation.py",
 }
 #: Modules a driver must reach through its World.
 FORBIDDEN_MODULES = {

@@ -6,6 +6,7 @@ are no longer true are dropped when they come up, and the heap is rebuilt when m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
 __all__ = ["Deadlines"]
@@ -26,6 +27,11 @@ class Deadlines:
     def get(self, lease_id: int) -> float | None:
         """The moment the lease ends; None when it is not kept here."""
         return self._ends.get(lease_id)
+
+    def in_order(self, lease_ids: Iterable[int]) -> list[int]:
+        """Those leases, the one that ends first in front; those not kept here last, and equals by id."""
+        ends, never = self._ends, float("inf")
+        return sorted(sorted(lease_ids), key=lambda lease_id: ends.get(lease_id, never))
 
     def set(self, lease_id: int, end: float) -> None:
         """Let the lease end at ``end``, whatever was set before."""

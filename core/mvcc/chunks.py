@@ -171,8 +171,8 @@ def data_in(row: bytes | memoryview, mod_revision: int, sub: int) -> bytes | Non
     return None
 
 
-def find_all(row: bytes | memoryview, places: Sequence[Place], found: dict[Place, bytes]) -> None:
-    """Add to ``found`` the wire forms that a row in ``key`` has at sorted ``places``.
+def find_all(row: bytes | memoryview, places: Sequence[Place], found: list[bytes]) -> None:
+    """Append to ``found`` the wire forms that a row in ``key`` has at sorted ``places``.
 
     Raises:
         Corruption: one is not there.
@@ -182,7 +182,7 @@ def find_all(row: bytes | memoryview, places: Sequence[Place], found: dict[Place
             data = data_in(row, place >> _SUB_BITS, place & _SUB_MASK)
             if data is None:
                 raise missing_value(place >> _SUB_BITS, place & _SUB_MASK)
-            found[place] = data
+            found.append(data)
         return
     (count,) = _COUNT.unpack_from(row)
     base = begin = _COUNT.size + count * _ROW.size
@@ -191,7 +191,7 @@ def find_all(row: bytes | memoryview, places: Sequence[Place], found: dict[Place
     for revision, sub, end in _ROW.iter_unpack(row[_COUNT.size : base]):
         end += base
         if revision << _SUB_BITS | sub == place:
-            found[place] = bytes(row[begin:end])
+            found.append(bytes(row[begin:end]))
             place = next(wanted, -1)
             if place < 0:
                 return

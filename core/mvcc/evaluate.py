@@ -1,24 +1,40 @@
 """Evaluating write requests: from a store and a request to a body and a delta, touching nothing.
 
-Bodies are serialised responses without their header; the answers inside a transaction carry a header with
-the revision alone, as etcd's do. A transaction works in this order: every comparison, nested ones included,
-is judged on the state before it; then the chosen operations are checked; only then do they write, each
-seeing the writes before it. So a transaction happens as a whole or not at all.
+Bodies are serialised responses without their header, those of requests that may be long in parts; the answers
+inside a transaction carry a header with the revision alone, as etcd's do. A transaction works in this order:
+every comparison, nested ones included, is judged on the state before it; then the chosen operations are
+checked; only then do they write, each seeing the writes before it. So a transaction happens as a whole or not
+at all.
+
+Deletions and transactions may visit every key there is, so they are evaluated in steps (``mvcc.steps``), all
+of them on the state at the first one. Most are done with their first step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 from .. import rpc_errors
 from ..wire.proto import rpc_pb2 as rpc
+from ..wire.varint import encode_varint
+from .compare import branches
 from .draft import Draft
+from .pages import answer_in_pages, range_is_long, wire_forms_in_pages
 from .ranges import Readable, answer_range, range_end_of
-from .record import Delta, Event, Record, make_record, value_of, varint
+from .record import Delta, Event, Record, make_record, value_of
+from .steps import PAGE_KEYS, Steps
 from .store import Store
 from .tally import Tally
 
 __all__ = ["evaluate_delete", "evaluate_put", "evaluate_txn", "is_read_only"]
+
+#: An operation of the branch taken, and which of its fields is set.
+_Chosen: TypeAlias = tuple[str | None, rpc.RequestOp]
+
+#: An answer inside a transaction that is larger than this is work enough for one step.
+_STEP_BYTES: Final = 128 << 10
 
 
 def evaluate_put(
@@ -58,18 +74,20 @@ def evaluate_put(
     return body, (Event(record, previous),)
 
 
-def evaluate_delete(store: Store, request: rpc.DeleteRangeRequest, tally: Tally) -> tuple[bytes, Delta]:
+def evaluate_delete(
+    store: Store, request: rpc.DeleteRangeRequest, tally: Tally
+) -> Steps[tuple[list[bytes], Delta]]:
     """Evaluate one deletion on its own; deleting nothing takes no revision."""
     draft = Draft(store)
     before = tally.operations
-    body = _delete_body(draft, request, tally)
+    body = yield from _delete_body(draft, request, tally)
     tally.end(before)
     return body, draft.delta()
 
 
 def evaluate_txn(
-    view: Store, request: rpc.TxnRequest, leases: Container[int], tally: Tally, *, writes: bool = True
-) -> tuple[bytes, Delta]:
+    store: Store, request: rpc.TxnRequest, leases: Container[int], tally: Tally, *, writes: bool = True
+) -> Steps[tuple[list[bytes], Delta]]:
     """Evaluate a transaction; a read-only one yields an empty delta.
 
     Args:
@@ -81,17 +99,21 @@ def evaluate_txn(
             FUTURE_REVISION); then nothing is done.
     """
     before = tally.operations
+    draft = Draft(store)
+    pinned = store.compacted
+    store.pin(pinned)
     try:
-        path = list(_outcomes(view, request, tally))
-        for check in (_check_put(view, leases, tally), _check_range(view)):
-            for operation in _chosen_operations(request, iter(path)):
-                check(operation)
+        path: list[bool] = []
+        yield from branches(draft, request, tally, path)
+        chosen = list(_chosen_operations(request, iter(path)))
+        _check_puts(chosen, draft, leases, tally)
+        _check_ranges(chosen, draft)
         if writes:
             tally.end(before)
             before = tally.operations
-        draft = Draft(view)
-        body = _txn_body(draft, request, iter(path), tally)
+        body = yield from _txn_body(draft, request, iter(path), tally)
     finally:
+        store.unpin(pinned)
         tally.end(before)
     return body, draft.delta()
 
@@ -109,7 +131,7 @@ def is_read_only(request: rpc.TxnRequest) -> bool:
 
 
 def _previous_field(data: bytes) -> bytes:
-    return b"".join((b"\x12", varint(len(data)), data))
+    return b"".join((b"\x12", encode_varint(len(data)), data))
 
 
 def _kept(view: Readable, previous: Record | None, request: rpc.PutRequest) -> tuple[bytes, int]:
@@ -120,88 +142,22 @@ def _kept(view: Readable, previous: Record | None, request: rpc.PutRequest) -> t
     return value, previous.lease if request.ignore_lease else request.lease
 
 
-# ---- comparisons
-
-
-def _outcomes(view: Readable, request: rpc.TxnRequest, tally: Tally) -> Iterator[bool]:
-    """Which branch each transaction takes: this one's, then those of the chosen branch, depth first."""
-    succeeded = all(_compare_holds(view, compare, tally) for compare in request.compare)
-    yield succeeded
-    for operation in request.success if succeeded else request.failure:
-        if operation.WhichOneof("request") == "request_txn":
-            yield from _outcomes(view, operation.request_txn, tally)
-
-
-def _compare_holds(view: Readable, compare: rpc.Compare, tally: Tally) -> bool:
-    tally.ranges += 1
-    if compare.range_end:
-        records = view.select(compare.key, range_end_of(compare.key, compare.range_end), view.revision)
-    else:
-        record = view.latest(compare.key)
-        records = [] if record is None else [record]
-    if not records:
-        # A missing key has revision, version and lease 0, but no value at all.
-        return compare.target != rpc.Compare.VALUE and _judge(compare, 0, _wanted_number(compare))
-    if compare.target == rpc.Compare.VALUE:
-        return all(_judge(compare, value_of(view.data_of(record)), compare.value) for record in records)
-    wanted = _wanted_number(compare)
-    return all(_judge(compare, _number_of(record, compare.target), wanted) for record in records)
-
-
-def _wanted_number(compare: rpc.Compare) -> int:
-    match compare.target:
-        case rpc.Compare.VERSION:
-            return compare.version
-        case rpc.Compare.CREATE:
-            return compare.create_revision
-        case rpc.Compare.MOD:
-            return compare.mod_revision
-        case rpc.Compare.LEASE:
-            return compare.lease
-    return 0
-
-
-def _number_of(record: Record, target: int) -> int:
-    match target:
-        case rpc.Compare.VERSION:
-            return record.version
-        case rpc.Compare.CREATE:
-            return record.create_revision
-        case rpc.Compare.MOD:
-            return record.mod_revision
-        case rpc.Compare.LEASE:
-            return record.lease
-    return 0
-
-
-def _judge(compare: rpc.Compare, have: int | bytes, want: int | bytes) -> bool:
-    match compare.result:
-        case rpc.Compare.EQUAL:
-            return have == want
-        case rpc.Compare.NOT_EQUAL:
-            return have != want
-        case rpc.Compare.GREATER:
-            return have > want  # type: ignore[operator]
-        case rpc.Compare.LESS:
-            return have < want  # type: ignore[operator]
-    return True
-
-
 # ---- the checks of the chosen operations
 
 
-def _chosen_operations(request: rpc.TxnRequest, path: Iterator[bool]) -> Iterator[rpc.RequestOp]:
+def _chosen_operations(request: rpc.TxnRequest, path: Iterator[bool]) -> Iterator[_Chosen]:
     for operation in request.success if next(path) else request.failure:
-        if operation.WhichOneof("request") == "request_txn":
+        kind = operation.WhichOneof("request")
+        if kind == "request_txn":
             yield from _chosen_operations(operation.request_txn, path)
         else:
-            yield operation
+            yield kind, operation
 
 
-def _check_put(view: Readable, leases: Container[int], tally: Tally) -> Callable[[rpc.RequestOp], None]:
-    def check(operation: rpc.RequestOp) -> None:
-        if operation.WhichOneof("request") != "request_put":
-            return
+def _check_puts(chosen: list[_Chosen], view: Readable, leases: Container[int], tally: Tally) -> None:
+    for kind, operation in chosen:
+        if kind != "request_put":
+            continue
         put = operation.request_put
         if put.ignore_value or put.ignore_lease:
             tally.ranges += 1
@@ -210,58 +166,78 @@ def _check_put(view: Readable, leases: Container[int], tally: Tally) -> Callable
         if put.lease and put.lease not in leases:
             raise rpc_errors.LEASE_NOT_FOUND.with_traceback(None)
 
-    return check
 
-
-def _check_range(view: Readable) -> Callable[[rpc.RequestOp], None]:
-    def check(operation: rpc.RequestOp) -> None:
-        if operation.WhichOneof("request") != "request_range":
-            return
+def _check_ranges(chosen: list[_Chosen], view: Readable) -> None:
+    for kind, operation in chosen:
+        if kind != "request_range":
+            continue
         revision = operation.request_range.revision
         if revision > view.revision:
             raise rpc_errors.FUTURE_REVISION.with_traceback(None)
         if revision and revision < view.compacted:
             raise rpc_errors.COMPACTED.with_traceback(None)
 
-    return check
-
 
 # ---- the bodies
 
 
+@lru_cache(16)
 def _revision_header(revision: int) -> bytes:
-    number = varint(revision)
-    return b"".join((b"\n", varint(len(number) + 1), b"\x18", number))
+    number = encode_varint(revision)
+    return b"".join((b"\n", encode_varint(len(number) + 1), b"\x18", number))
 
 
-def _txn_body(draft: Draft, request: rpc.TxnRequest, path: Iterator[bool], tally: Tally) -> bytes:
+def _txn_body(
+    draft: Draft, request: rpc.TxnRequest, path: Iterator[bool], tally: Tally
+) -> Steps[list[bytes]]:
+    """A ``TxnResponse`` in parts; what has written or shown much makes a step of its own."""
     succeeded = next(path)
     parts = [b"\x10\x01"] if succeeded else []
+    written = draft.size
     for operation in request.success if succeeded else request.failure:
-        answer = _operation_answer(draft, operation, path, tally)
-        parts += (b"\x1a", varint(len(answer)), answer)
-    return b"".join(parts)
+        if operation.WhichOneof("request") == "request_put":
+            answer = _put_answer(draft, operation.request_put, tally)
+            parts += (b"\x1a", encode_varint(len(answer)), answer)
+            continue
+        long_answer = yield from _long_answer(draft, operation, path, tally)
+        size = sum(map(len, long_answer))
+        parts += (b"\x1a", encode_varint(size), *long_answer)
+        if size > _STEP_BYTES or draft.size - written > PAGE_KEYS:
+            written = draft.size
+            yield
+    return parts
 
 
-def _operation_answer(
+def _long_answer(
     draft: Draft, operation: rpc.RequestOp, path: Iterator[bool], tally: Tally
-) -> bytes:
-    """One serialised ``ResponseOp``."""
+) -> Steps[list[bytes]]:
+    """One serialised ``ResponseOp`` of anything but a put, in parts."""
     match operation.WhichOneof("request"):
         case "request_range":
             tally.ranges += 1
-            tag, body = b"\x0a", answer_range(draft, operation.request_range)
-        case "request_put":
-            tag, body = b"\x12", _put_body(draft, operation.request_put, tally)
+            request = operation.request_range
+            if range_is_long(draft, request):
+                body = yield from answer_in_pages(draft, request)
+            else:
+                body = [answer_range(draft, request)]
+            tag = b"\x0a"
         case "request_delete_range":
-            tag, body = b"\x1a", _delete_body(draft, operation.request_delete_range, tally)
+            body = yield from _delete_body(draft, operation.request_delete_range, tally)
+            tag = b"\x1a"
         case "request_txn":
-            body = b"\n\x00" + _txn_body(draft, operation.request_txn, path, tally)
-            return b"".join((b"\x22", varint(len(body)), body))
+            body = yield from _txn_body(draft, operation.request_txn, path, tally)
+            return [b"\x22" + encode_varint(2 + sum(map(len, body))) + b"\n\x00", *body]
         case _:
-            return b""
+            return []
+    header = _revision_header(draft.revision)
+    return [tag + encode_varint(len(header) + sum(map(len, body))) + header, *body]
+
+
+def _put_answer(draft: Draft, request: rpc.PutRequest, tally: Tally) -> bytes:
+    """One serialised ``ResponseOp`` of a put."""
+    body = _put_body(draft, request, tally)
     answer = _revision_header(draft.revision) + body
-    return b"".join((tag, varint(len(answer)), answer))
+    return b"".join((b"\x12", encode_varint(len(answer)), answer))
 
 
 def _put_body(draft: Draft, request: rpc.PutRequest, tally: Tally) -> bytes:
@@ -277,14 +253,17 @@ def _put_body(draft: Draft, request: rpc.PutRequest, tally: Tally) -> bytes:
     return b""
 
 
-def _delete_body(draft: Draft, request: rpc.DeleteRangeRequest, tally: Tally) -> bytes:
+def _delete_body(draft: Draft, request: rpc.DeleteRangeRequest, tally: Tally) -> Steps[list[bytes]]:
+    """A ``DeleteRangeResponse`` in parts."""
     tally.deletes += 1
     tally.ranges += request.prev_kv
-    gone = draft.delete_range(request.key, range_end_of(request.key, request.range_end))
+    gone = yield from draft.delete_range(request.key, range_end_of(request.key, request.range_end))
     if not gone:
-        return b""
-    parts = [b"\x10", varint(len(gone))]
+        return []
+    parts = [b"\x10" + encode_varint(len(gone))]
     if request.prev_kv:
-        for data in draft.data_of_all(gone):
-            parts += (b"\x1a", varint(len(data)), data)
-    return b"".join(parts)
+        for number, (_, forms) in enumerate(wire_forms_in_pages(draft, gone)):
+            if number:
+                yield
+            parts.append(b"".join([b"\x1a" + encode_varint(len(form)) + form for form in forms]))
+    return parts

@@ -8,7 +8,7 @@ Records up to the last compaction count only while they are still the newest of 
 asked for; when no key is left at that revision, all that the compaction has kept count. (So etcd 3.4 does; a
 member that has dropped more or less of what it may drop gets the same number.)
 
-All records are visited, so there is a form in steps (``mvcc.pages``), during which the store may change.
+All records are visited, so there is a form in steps (``mvcc.steps``), during which the store may change.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from struct import Struct as Layout
 
 import google_crc32c
 
-from .pages import FIRST_BATCH, PAGE_KEYS, Steps, finish, next_batch
-from .record import Record, varint
+from ..wire.varint import encode_varint
+from .pages import wire_forms_in_pages
+from .record import Record
+from .steps import PAGE_KEYS, Steps, finish
 from .store import Store
 
 __all__ = ["hash_history", "hash_in_pages", "hash_is_long"]
@@ -46,10 +48,12 @@ def hash_is_long(store: Store) -> bool:
 
 def hash_in_pages(store: Store, revision: int) -> Steps[int]:
     """As ``hash_history``, in steps: the hash as it was at the first one, whatever happens between them."""
+    total: int = google_crc32c.value(b"key")
+    if revision < 0:
+        return total  # before all there is
     compacted = store.compacted
     store.pin(compacted)
     try:
-        total: int = google_crc32c.value(b"key")
         runs = yield from _kept_by_compaction(store, compacted, revision)
         kept = merge(*runs, key=_by_place)
         while page := list(islice(kept, PAGE_KEYS)):
@@ -84,18 +88,14 @@ def _kept_by_compaction(store: Store, compacted: int, revision: int) -> Steps[li
 
 
 def _extend(store: Store, total: int, records: list[Record]) -> Steps[int]:
-    rest = iter(records)
-    batch = FIRST_BATCH
-    while found := list(islice(rest, batch)):
+    for found, forms in wire_forms_in_pages(store, records):
         parts: list[bytes] = []
-        for record, data in zip(found, store.data_of_all(found), strict=True):
+        for record, data in zip(found, forms, strict=True):
             if record.version:
                 parts += (_PLACE.pack(record.mod_revision, b"_", record.sub), data)
             else:
-                key = b"".join((b"\n", varint(len(record.key)), record.key))
+                key = b"".join((b"\n", encode_varint(len(record.key)), record.key))
                 parts += (_PLACE.pack(record.mod_revision, b"_", record.sub), b"t", key)
-        hashed = b"".join(parts)
-        total = google_crc32c.extend(total, hashed)
-        batch = next_batch(len(found), len(hashed))
+        total = google_crc32c.extend(total, b"".join(parts))
         yield
     return total

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from .. import rpc_errors
 from ..wire.proto import rpc_pb2 as rpc
-from .record import Record, value_of, varint, without_value
+from ..wire.varint import encode_varint
+from .record import Record, value_of, without_value
 
 __all__ = [
     "SORT_KEYS", "Readable", "answer_range", "has_bounds", "range_end_of", "read_revision", "shown_field",
@@ -28,8 +29,7 @@ class Readable(Protocol):
     @property
     def revision(self) -> int: ...
 
-    @property
-    def compacted(self) -> int: ...
+    compacted: int
 
     def latest(self, key: bytes) -> Record | None: ...
 
@@ -37,7 +37,7 @@ class Readable(Protocol):
 
     def count(self, start: bytes, end: bytes | None, revision: int) -> int: ...
 
-    def data_of(self, record: Record) -> bytes: ...
+    def data_of(self, record: Record, *, keep: bool = True) -> bytes: ...
 
     def data_of_all(self, records: Sequence[Record]) -> list[bytes]: ...
 
@@ -88,7 +88,7 @@ def answer_range(view: Readable, request: rpc.RangeRequest) -> bytes:
         data = record.data
         if data is None:
             data = view.data_of(record)
-        return b"".join((b"\x12", varint(len(data)), data, b"\x20\x01"))
+        return b"".join((b"\x12", encode_varint(len(data)), data, b"\x20\x01"))
     end = range_end_of(key, range_end)
     count = view.count(key, end, revision)
     more = False
@@ -159,9 +159,9 @@ def shown_field(shown: Iterable[bytes]) -> bytes:
 
 @lru_cache(4096)
 def _shown_head(size: int) -> bytes:
-    return b"\x12" + varint(size)
+    return b"\x12" + encode_varint(size)
 
 
 def tail(count: int, *, more: bool) -> bytes:
     """The fields of a ``RangeResponse`` behind ``kvs``."""
-    return (b"\x18\x01" if more else b"") + (b"\x20" + varint(count) if count else b"")
+    return (b"\x18\x01" if more else b"") + (b"\x20" + encode_varint(count) if count else b"")

@@ -18,13 +18,12 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from ..wire.proto import kv_pb2
+from ..wire.varint import encode_varint
 
 __all__ = [
     "Delta", "Event", "Record", "drop_data", "encode_event", "make_record", "make_tombstone", "restore_data",
-    "share_key", "value_of", "varint", "without_value",
+    "share_key", "value_of", "without_value",
 ]
-
-_ONE_BYTE = tuple(bytes((n,)) for n in range(128))
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -50,19 +49,6 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Delta: TypeAlias = tuple[Event, ...]
 
 
-def varint(number: int) -> bytes:
-    """Encode 0 <= number < 2**63 in base 128; the sizes that occur in records are spelled out for speed."""
-    if number < 128:
-        return _ONE_BYTE[number]
-    if number < 16384:
-        return bytes((number & 127 | 128, number >> 7))
-    if number < 2097152:
-        return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14))
-    if number < 268435456:
-        return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14 & 127 | 128, number >> 21))
-    return bytes((number & 127 | 128,)) + varint(number >> 7)
-
-
 def make_record(
     key: bytes, create_revision: int, mod_revision: int, sub: int, version: int, value: bytes, lease: int
 ) -> Record:
@@ -73,19 +59,19 @@ def make_record(
         version: >= 1.
         lease: a signed 64-bit id; 0 means none.
     """
-    mod = varint(mod_revision)
-    create = mod if create_revision == mod_revision else varint(create_revision)
+    mod = encode_varint(mod_revision)
+    create = mod if create_revision == mod_revision else encode_varint(create_revision)
     data = b"".join((
-        b"\n", varint(len(key)), key, b"\x10", create, b"\x18", mod, b"\x20", varint(version),
-        b"\x2a" + varint(len(value)) + value if value else b"",
-        b"\x30" + varint(lease & 0xFFFFFFFFFFFFFFFF) if lease else b"",
+        b"\n", encode_varint(len(key)), key, b"\x10", create, b"\x18", mod, b"\x20", encode_varint(version),
+        b"\x2a" + encode_varint(len(value)) + value if value else b"",
+        b"\x30" + encode_varint(lease & 0xFFFFFFFFFFFFFFFF) if lease else b"",
     ))
     return Record(key, create_revision, mod_revision, sub, version, lease, data)
 
 
 def make_tombstone(key: bytes, mod_revision: int, sub: int) -> Record:
     """Build the record of a deletion."""
-    data = b"".join((b"\n", varint(len(key)), key, b"\x18", varint(mod_revision)))
+    data = b"".join((b"\n", encode_varint(len(key)), key, b"\x18", encode_varint(mod_revision)))
     return Record(key, 0, mod_revision, sub, 0, 0, data)
 
 
@@ -131,5 +117,6 @@ def encode_event(event: Event, *, prev_kv: bool, data_of: Callable[[Record], byt
     head = b"\x12" if record.version else b"\x08\x01\x12"
     if prev_kv and event.previous is not None:
         previous = data_of(event.previous)
-        return b"".join((head, varint(len(data)), data, b"\x1a", varint(len(previous)), previous))
-    return b"".join((head, varint(len(data)), data))
+        tail = (b"\x1a", encode_varint(len(previous)), previous)
+        return b"".join((head, encode_varint(len(data)), data, *tail))
+    return b"".join((head, encode_varint(len(data)), data))

@@ -3,18 +3,13 @@
 Reading is a question to ``Store`` at a revision; writing is ``advance(delta)``, where the delta was computed
 without touching the store (``mvcc.evaluate``). Three structures, each with one duty:
 
-- ``_histories``: key -> its records, oldest first. The newest record is found by one dictionary look-up,
-  an older one by bisection. Generations (put, put, delete, put ...) need no structure of their own: a
-  tombstone is a record of version 0, and a put after it starts at version 1.
-- ``_live`` and ``_dead``: the keys that exist now, and those that only the past knows, both sorted. A range
-  over the present touches live keys only and counts them in O(log n); a range over the past merges both.
-- ``_log``: the keys that each revision changed, addressed by revision. Every revision above 1 changes
-  something, because a request that changes nothing takes no revision. Watchers read their past here: an
-  event is found again in its key's history.
+- ``_histories``: key -> its records (``mvcc.history``). The newest record is found by one dictionary look-up,
+  an older one by bisection.
+- ``_keys``: the keys that exist now, and those that only the past knows, both sorted (``mvcc.key_index``).
+- ``_changes``: the keys that each revision changed (``mvcc.changelog``). Watchers read their past here.
 
-What a record says besides its value stays in memory; its wire form, value included, need not. New records
-are noted in ``fresh``; once they are on disk (``settle``), the newest wire forms are kept up to a bound, and
-older ones are read back by ``fetch`` when somebody wants them. Without a disk nothing is ever dropped.
+What a record says besides its value stays in memory; its wire form, value included, need not (``resident``).
+New records and dropped ones are noted for who writes the store to disk (``take_fresh``).
 
 Compaction at C forgets what no read at or after C can see. It is logical at once (``compacted``) and
 physical in steps (``scrub``), which walk the log from the old compaction to the new one: only keys changed
@@ -22,79 +17,70 @@ in between can have anything to drop. Tombstones at C itself stay until the next
 from C sees every event (etcd 19179 lost these). A read that takes several turns (``mvcc.pages``) pins its
 revision: until it is done, nothing is dropped that it could still come to.
 
+A delta of very many events is taken in a page at a time (``advance_in_pages``). Until its last page is in,
+nobody sees anything of it: the present is then read as the past is, at the revision before.
+
 The first revision is 1 (empty store); ``compacted`` is -1 before the first compaction, as in etcd.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Final
 
-from sortedcontainers import SortedList
+from .changelog import ChangeLog
+from .history import (
+    History,
+    event_at,
+    extended,
+    first_kept,
+    place_of_record,
+    record_at,
+    without_first,
+)
+from .key_index import KeyIndex
+from .record import Delta, Event, Record, share_key
+from .resident import Resident
+from .steps import PAGE_KEYS, Steps, finish
 
-from ..errors import Corruption
-from .record import Delta, Event, Record, drop_data, restore_data, share_key
-
-__all__ = ["RESIDENT_BYTES", "Fetch", "FetchAll", "Store"]
+__all__ = ["Store"]
 
 _by_revision = attrgetter("mod_revision")
 
-#: Wire forms that are on disk, too, are kept in memory up to so many bytes.
-RESIDENT_BYTES = 64 << 20
-
 #: Of one key, and at once: a key that was written a million times must not stall the rest.
-_TRIM_RECORDS = 1_000
-
-#: Reads the wire form of the record with this ``mod_revision`` and ``sub`` back from disk.
-Fetch: TypeAlias = Callable[[int, int], bytes]
-
-#: Reads the wire forms of many records back, in their order: neighbours on disk cost one look.
-FetchAll: TypeAlias = Callable[[Sequence[Record]], list[bytes]]
-
-
-def _no_disk(revision: int, sub: int) -> bytes:
-    raise Corruption(f"the record of revision {revision}.{sub} is neither in memory nor on disk")
-
-
-def _none_on_disk(records: Sequence[Record]) -> list[bytes]:
-    return [_no_disk(record.mod_revision, record.sub) for record in records]
+_TRIM_RECORDS: Final = 1_000
 
 
 class Store:
-    """Every key at every revision since the last compaction. Mutable; only ``advance``, ``compact`` and
-    ``scrub`` change what it says.
+    """Every key at every revision since the last compaction. Mutable; only ``advance`` and ``compact``
+    change what it says.
 
     ``fresh`` and ``dropped`` are for who writes the store to disk: the records that came and those that
     ``scrub`` dropped, since this was last asked (``take_fresh``).
     """
 
     __slots__ = (
-        "_dead", "_histories", "_live", "_log", "_log_first", "_log_stale", "_pins", "_resident",
-        "_resident_bytes", "compacted", "dropped", "fetch", "fetch_all", "fresh", "resident_limit",
-        "revision",
+        "_changes", "_histories", "_keys", "_pins", "_scrubbed", "advancing", "compacted", "dropped", "fresh",
+        "resident", "revision",
     )
 
     def __init__(self) -> None:
         self.revision = 1
         self.compacted = -1
-        self.fetch: Fetch = _no_disk
-        self.fetch_all: FetchAll = _none_on_disk
-        self.resident_limit = RESIDENT_BYTES
+        self.resident = Resident()
+        #: A part of the next revision is in (``advance_in_pages``), and not to be seen.
+        self.advancing = False
         self.fresh: list[Record] = []
         self.dropped: list[Record] = []
-        self._resident: deque[Record] = deque()  # on disk and in memory, by age
-        self._resident_bytes = 0
-        self._histories: dict[bytes, list[Record]] = {}
-        self._live: SortedList[bytes] = SortedList()
-        self._dead: SortedList[bytes] = SortedList()
-        self._log: list[bytes | tuple[bytes, ...]] = []  # one key or, by ``sub``, several
-        self._log_first = 2  # the revision of _log[0]
-        self._log_stale = 0  # so many entries at its front have been forgotten
+        self._histories: dict[bytes, History] = {}
+        self._keys = KeyIndex()
+        self._changes = ChangeLog()
         self._pins: list[int] = []  # revisions that somebody is still reading
+        #: How far ``scrub`` is: up to which compaction, and with how many keys of the first revision left.
+        self._scrubbed = (-1, 0)
 
     # ---- reading
 
@@ -103,6 +89,8 @@ class Store:
         history = self._histories.get(key)
         if history is None:
             return None
+        if self.advancing:
+            return record_at(history, self.revision)
         record = history[-1]
         return record if record.version else None
 
@@ -112,13 +100,7 @@ class Store:
         ``revision`` must be at least ``compacted``: older answers are not defined.
         """
         history = self._histories.get(key)
-        if history is None:
-            return None
-        place = bisect_right(history, revision, key=_by_revision)
-        if not place:
-            return None
-        record = history[place - 1]
-        return record if record.version else None
+        return None if history is None else record_at(history, revision)
 
     def select(self, start: bytes, end: bytes | None, revision: int, limit: int = 0) -> list[Record]:
         """The records of [start, end) as of ``revision``, by key.
@@ -128,30 +110,29 @@ class Store:
             revision: ``compacted`` .. ``revision`` of the store.
             limit: stop after so many records; 0: no limit.
         """
-        if revision >= self.revision:
-            low, high = self._live_span(start, end)
-            if limit:
-                high = min(high, low + limit)
+        if revision >= self.revision and not self.advancing:
             histories = self._histories
-            return [histories[key][-1] for key in self._live.islice(low, high)]
-        found = (self.at(key, revision) for key in self._known_keys(start, end))
+            return [histories[key][-1] for key in self._keys.live(start, end, limit)]
+        revision = min(revision, self.revision)
+        found = (self.at(key, revision) for key in self._keys.known(start, end))
         records = (record for record in found if record is not None)
         return list(islice(records, limit)) if limit else list(records)
 
     def count(self, start: bytes, end: bytes | None, revision: int) -> int:
         """How many keys [start, end) holds as of ``revision``; O(log n) for the present."""
-        if revision >= self.revision:
-            low, high = self._live_span(start, end)
-            return max(0, high - low)
-        return sum(1 for key in self._known_keys(start, end) if self.at(key, revision) is not None)
+        if revision >= self.revision and not self.advancing:
+            return self._keys.live_count(start, end)
+        revision = min(revision, self.revision)
+        return sum(1 for key in self._keys.known(start, end) if self.at(key, revision) is not None)
 
     def live_count(self) -> int:
         """The number of keys there are now."""
-        return len(self._live)
+        return len(self._keys)
 
     def holds(self, key: bytes, mod_revision: int, sub: int) -> bool:
         """Whether a record is still part of its key's history."""
-        return self._find(key, mod_revision, sub) >= 0
+        history = self._histories.get(key)
+        return history is not None and place_of_record(history, mod_revision, sub) >= 0
 
     def data_of(self, record: Record, *, keep: bool = True) -> bytes:
         """The wire form of one of this store's records, from memory or from disk.
@@ -162,39 +143,34 @@ class Store:
         Raises:
             Corruption: it is nowhere; so is that of a record that a compaction has dropped.
         """
-        data = record.data
-        if data is None:
-            data = self.fetch(record.mod_revision, record.sub)
-            if keep:
-                restore_data(record, data)
-                self._keep((record,))
-        return data
+        return self.resident.data_of(record, keep=keep)
 
     def data_of_all(self, records: Sequence[Record]) -> list[bytes]:
         """The wire forms of many records; what is read from disk is not kept."""
-        found = [record.data for record in records]
-        if None in found:
-            absent = [record for record in records if record.data is None]
-            read = iter(self.fetch_all(absent))
-            return [next(read) if data is None else data for data in found]
-        return found  # type: ignore[return-value]  # no None in it
+        return self.resident.data_of_all(records)
+
+    def recall(self, records: Sequence[Record], limit: int) -> None:
+        """Have the wire forms of the first of these records in memory again, about ``limit`` bytes."""
+        self.resident.recall(records, limit)
 
     # ---- reading over several turns
 
     def span(self, start: bytes, end: bytes | None) -> int:
         """How many keys of [start, end) are known at all, now or in the past; O(log n)."""
-        low, high = self._live_span(start, end)
-        dead = self._dead
-        first = dead.bisect_left(start) if start else 0
-        last = len(dead) if end is None else dead.bisect_left(end)
-        return max(0, high - low) + max(0, last - first)
+        return self._keys.known_count(start, end)
+
+    @property
+    def settled(self) -> bool:
+        """Reads of the newest revision find it without visiting the past: nothing is half in."""
+        return not self.advancing
+
+    def knows(self, key: bytes) -> bool:
+        """Whether the key exists, now or in the past."""
+        return key in self._histories
 
     def keys_from(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
         """The first ``limit`` known keys of [start, end), sorted; they may not exist at every revision."""
-        inclusive = (True, False)
-        live = list(islice(self._live.irange(start, end, inclusive), limit))
-        dead = list(islice(self._dead.irange(start, end, inclusive), limit))
-        return sorted(live + dead)[:limit] if dead else live
+        return self._keys.first_known(start, end, limit)
 
     def of_keys(self, keys: Iterable[bytes], revision: int) -> list[Record]:
         """The records of known keys as of ``revision``, without those that did not exist then."""
@@ -222,14 +198,13 @@ class Store:
             The records, and the revision to go on from; ``last + 1`` at the end.
         """
         found: list[Record] = []
-        log, first, histories = self._log, self._log_first, self._histories
+        histories, keys_at = self._histories, self._changes.keys_at
         while revision <= last and len(found) < limit:
-            keys = log[revision - first]
-            for sub, key in enumerate((keys,) if isinstance(keys, bytes) else keys):
+            for sub, key in enumerate(keys_at(revision)):
                 history = histories[key]
                 record = history[-1]
                 if record.mod_revision != revision or record.sub != sub:
-                    record = history[self._find(key, revision, sub)]
+                    record = history[place_of_record(history, revision, sub)]
                 found.append(record)
             revision += 1
         return found, revision
@@ -251,9 +226,17 @@ class Store:
     def records(self) -> Iterator[Record]:
         """Every record that a read at or after the compaction, or a watch from it, can see: by key, then
         by age. Does not depend on how far ``scrub`` has come."""
+        newest = self.revision
         for key in sorted(self._histories):
             history = self._histories[key]
-            yield from history[_first_kept(history, self.compacted) :]
+            for record in history[first_kept(history, self.compacted) :]:
+                if record.mod_revision <= newest:
+                    yield record
+
+    def leased(self) -> list[Record]:
+        """The records of the keys there are now that hang on a lease, by key."""
+        newest = (history[-1] for history in self._histories.values())
+        return sorted((record for record in newest if record.lease), key=attrgetter("key"))
 
     def events_since(
         self, revision: int, start: bytes, end: bytes | None, limit: int
@@ -268,66 +251,45 @@ class Store:
         Returns:
             The matching events in order, and the revision to go on from; ``self.revision + 1`` at the end.
         """
+        return finish(self.events_in_pages(revision, start, end, limit))
+
+    def events_in_pages(
+        self, revision: int, start: bytes, end: bytes | None, limit: int
+    ) -> Steps[tuple[list[Event], int]]:
+        """As ``events_since``; a revision of very many events takes several steps. ``revision`` is pinned."""
         if end == start + b"\0":
             return self._events_of_key(revision, start, limit)
         found: list[Event] = []
         seen = 0
-        place = max(revision - self._log_first, self._log_stale)
-        log = self._log
-        while place < len(log) and (seen < limit or not seen):
-            keys = log[place]
-            if isinstance(keys, bytes):
-                keys = (keys,)
-            revision = self._log_first + place
-            place += 1
+        changes, histories = self._changes, self._histories
+        revision = max(revision, changes.first)
+        while revision <= self.revision and (seen < limit or not seen):
+            keys = changes.keys_at(revision)
             seen += len(keys)
             for sub, key in enumerate(keys):
+                if sub and sub % PAGE_KEYS == 0:
+                    yield
                 if start <= key and (end is None or key < end):
-                    found.append(self._event(key, revision, sub))
-        return found, self._log_first + place
-
-    def _find(self, key: bytes, mod_revision: int, sub: int) -> int:
-        """The place of a record in its key's history; -1 when it is not there."""
-        history = self._histories.get(key, [])
-        place = bisect_left(history, mod_revision, key=_by_revision)
-        while place < len(history) and history[place].mod_revision == mod_revision:
-            if history[place].sub == sub:
-                return place
-            place += 1
-        return -1
-
-    def _event(self, key: bytes, mod_revision: int, sub: int) -> Event:
-        """The event of a revision not below the compaction."""
-        place = self._find(key, mod_revision, sub)
-        assert place >= 0, (key, mod_revision, sub)
-        history = self._histories[key]
-        before = history[place - 1] if place else None
-        return Event(history[place], before if before is not None and before.version else None)
+                    history = histories[key]
+                    place = place_of_record(history, revision, sub)
+                    assert place >= 0, (key, revision, sub)
+                    found.append(event_at(history, place))
+            revision += 1
+        return found, revision
 
     def _events_of_key(self, revision: int, key: bytes, limit: int) -> tuple[list[Event], int]:
         """As ``events_since`` for one key, by its history: the length of the log does not matter."""
-        history = self._histories.get(key, [])
+        history = self._histories.get(key, ())
         place = bisect_left(history, revision, key=_by_revision)
+        end = bisect_right(history, self.revision, lo=place, key=_by_revision)
         found: list[Event] = []
-        while place < len(history):
+        while place < end:
             record = history[place]
             if len(found) >= limit and record.mod_revision != found[-1].record.mod_revision:
                 return found, record.mod_revision
-            before = history[place - 1] if place else None
-            found.append(Event(record, before if before is not None and before.version else None))
+            found.append(event_at(history, place))
             place += 1
         return found, self.revision + 1
-
-    def _live_span(self, start: bytes, end: bytes | None) -> tuple[int, int]:
-        live = self._live
-        low = live.bisect_left(start) if start else 0
-        return low, len(live) if end is None else live.bisect_left(end)
-
-    def _known_keys(self, start: bytes, end: bytes | None) -> Sequence[bytes]:
-        inclusive = (True, False)
-        live = list(self._live.irange(start, end, inclusive))
-        dead = list(self._dead.irange(start, end, inclusive))
-        return sorted(live + dead) if dead else live
 
     # ---- writing
 
@@ -336,32 +298,58 @@ class Store:
 
         The records of the delta must carry ``mod_revision == self.revision + 1``.
         """
-        if not delta:
-            return
-        histories = self._histories
-        for event in delta:
-            record = event.record
+        if len(delta) == 1:
+            record, previous = delta[0].record, delta[0].previous
+            if previous is not None and record.version:  # as most are: a put of a key that there is
+                key = record.key
+                self._histories[key] = extended(self._histories[key], record)
+            else:
+                self._enter((record,))
             self.fresh.append(record)
-            history = histories.get(record.key)
+            self._changes.append(record.key)
+            self.revision += 1
+        elif delta:
+            records = [event.record for event in delta]
+            self._enter(records)
+            self._finish_revision(records, [record.key for record in records])
+
+    def advance_in_pages(self, delta: Delta) -> Steps[None]:
+        """As ``advance``, in steps; until the last one, everything is as it was for all who read.
+
+        A store whose steps are not all done is good for reading only. Nothing else may advance it meanwhile.
+        """
+        records: list[Record] = []
+        keys: list[bytes] = []
+        self.advancing = True
+        for first in range(0, len(delta), PAGE_KEYS):
+            page = [event.record for event in delta[first : first + PAGE_KEYS]]
+            self._enter(page)
+            records += page
+            keys += [record.key for record in page]
+            yield
+        self.advancing = False
+        if delta:
+            self._finish_revision(records, keys)
+
+    def _enter(self, records: Iterable[Record]) -> None:
+        """Add records to their histories, and move keys that come or go."""
+        histories = self._histories
+        for record in records:
+            key = record.key
+            history = histories.get(key)
             if history is None:
-                histories[record.key] = [record]
-                if record.version:
-                    self._live.add(record.key)
-                else:
-                    self._dead.add(record.key)
+                histories[key] = (record,)
+                self._keys.add(key, live=bool(record.version))
                 continue
             was_live = history[-1].version
-            history.append(record)
-            if record.version:
-                if not was_live:
-                    self._dead.remove(record.key)
-                    self._live.add(record.key)
-            elif was_live:
-                self._live.remove(record.key)
-                self._dead.add(record.key)
-        self._log.append(delta[0].record.key if len(delta) == 1 else tuple(e.record.key for e in delta))
+            histories[key] = extended(history, record)
+            if bool(was_live) != bool(record.version):
+                self._keys.move(key, live=not was_live)
+
+    def _finish_revision(self, records: list[Record], keys: list[bytes]) -> None:
+        self.fresh += records
+        self._changes.append(tuple(keys))
         self.revision += 1
-        assert delta[0].record.mod_revision == self.revision
 
     def compact(self, revision: int) -> None:
         """Forget logically what only reads before ``revision`` could see; ``scrub`` does the work.
@@ -372,49 +360,45 @@ class Store:
         self.compacted = revision
 
     def scrub(self, limit: int) -> bool:
-        """Drop about ``limit`` superseded records and log entries, and a thousand records more at most.
+        """Drop about ``limit`` superseded records, and a thousand more at most, or look at so many keys.
 
         Returns:
             True when nothing is left to drop; calling again then is harmless. While a pin is in the way,
             False.
         """
-        log = self._log
+        changes = self._changes
         horizon = min(self.compacted, *self._pins) if self._pins else self.compacted
-        place, seen = self._log_stale, 0
-        end = min(len(log), horizon - self._log_first)
-        while place < end and seen < limit:
-            seen += self._trim_all(log[place], horizon)
-            log[place] = ()
-            place += 1
-        if place < end:
-            self._log_stale = place
+        if horizon != self._scrubbed[0]:
+            self._scrubbed = (horizon, 0)
+        seen, place = 0, self._scrubbed[1]
+        while changes.first <= horizon:
+            keys = changes.keys_at(changes.first)
+            while place < len(keys) and seen < limit:
+                seen += 1 + self._trim(keys[place], horizon)
+                place += 1
+            if place < len(keys) or changes.first == horizon:  # whose entry stays: a watch may begin there
+                break
+            changes.forget(changes.first)
+            place = 0
+        self._scrubbed = (horizon, place)
+        if seen >= limit:
             return False
-        if 0 <= end < len(log):
-            self._trim_all(log[end], horizon)
-        self._log_stale = place
-        if place > len(log) // 2:  # seldom enough that moving the rest costs nothing in the mean
-            del log[:place]
-            self._log_first += place
-            self._log_stale = 0
+        changes.give_back()
         return horizon == self.compacted
-
-    def _trim_all(self, keys: bytes | tuple[bytes, ...], horizon: int) -> int:
-        if isinstance(keys, bytes):
-            keys = (keys,)
-        return len(keys) + sum(self._trim(key, horizon) for key in keys)
 
     def _trim(self, key: bytes, horizon: int) -> int:
         """Drop superseded records of a key, a bounded number: the log comes by once for each of them."""
         history = self._histories.get(key)
         if history is None:
             return 0
-        place = min(_first_kept(history, horizon), _TRIM_RECORDS)
+        place = min(first_kept(history, horizon), _TRIM_RECORDS)
         if place:
             self.dropped += history[:place]
-            del history[:place]
-            if not history:
+            if place < len(history):
+                self._histories[key] = without_first(history, place)
+            else:
                 del self._histories[key]
-                self._dead.remove(key)
+                self._keys.forget(key)
         return place
 
     # ---- the disk
@@ -427,25 +411,14 @@ class Store:
 
     def settle(self, records: Iterable[Record]) -> None:
         """These records, taken by ``take_fresh``, can be fetched from now on."""
-        self._keep(records)
-
-    def _keep(self, records: Iterable[Record]) -> None:
-        """Add to what memory holds of the disk, and drop the oldest of it beyond the bound."""
-        resident, size = self._resident, self._resident_bytes
-        for record in records:
-            resident.append(record)
-            size += len(record.data or b"")
-        limit = self.resident_limit
-        while size > limit:
-            record = resident.popleft()
-            size -= len(record.data or b"")
-            drop_data(record)
-        self._resident_bytes = size
+        self.resident.settle(records)
 
     # ---- whole states
 
     def load(self, revision: int, compacted: int, records: Iterable[Record]) -> None:
         """Become the store that ``records`` describe; only for an empty store.
+
+        No single operation of it is long, so a thread that does this does not keep others from running.
 
         Args:
             records: of one key by age, as from ``records()``; what the compaction drops may be among them.
@@ -454,54 +427,22 @@ class Store:
         self.revision, self.compacted = revision, compacted
         histories = self._histories
         for record in records:
-            history = histories.get(record.key)
+            key = record.key
+            history = histories.get(key)
             if history is None:
-                histories[record.key] = [record]
+                histories[key] = (record,)
             else:
                 share_key(record, history[0].key)
-                history.append(record)
-        self._log_first = max(2, compacted)
-        self._load_log()
+                histories[key] = extended(history, record)
+        self._changes = ChangeLog.of(histories, max(2, compacted), revision)
         for key in [key for key, history in histories.items() if history[0].mod_revision <= compacted]:
             history = histories[key]
-            del history[: _first_kept(history, compacted)]
-            if not history:
+            first = first_kept(history, compacted)
+            if first == len(history):
                 del histories[key]
-        self._live = SortedList(key for key, history in histories.items() if history[-1].version)
-        self._dead = SortedList(key for key, history in histories.items() if not history[-1].version)
-
-    def _load_log(self) -> None:
-        """Note the changed keys of each revision from the compaction on."""
-        first = self._log_first
-        log: list[bytes | tuple[bytes, ...]] = [()] * (self.revision + 1 - first)
-        crowded: dict[int, list[tuple[int, bytes]]] = {}
-        for key, history in self._histories.items():
-            for record in history:
-                place = record.mod_revision - first
-                if place >= 0:
-                    if log[place]:
-                        crowded[place] = []
-                    log[place] = key
-        if crowded:
-            for key, history in self._histories.items():
-                for record in history:
-                    rows = crowded.get(record.mod_revision - first)
-                    if rows is not None:
-                        rows.append((record.sub, key))
-            for place, rows in crowded.items():
-                log[place] = tuple(key for _, key in sorted(rows))
-        self._log = log
-
-
-def _first_kept(history: Sequence[Record], compacted: int) -> int:
-    """Where the part of a key's history begins that must outlive a compaction.
-
-    All records of the compacted revision itself stay, tombstones included, because a watch may begin there;
-    otherwise the newest record before it stays, unless that is a tombstone.
-    """
-    place = bisect_right(history, compacted, key=_by_revision) - 1
-    if place < 0:
-        return 0
-    if history[place].mod_revision == compacted:
-        return bisect_left(history, compacted, key=_by_revision)
-    return place if history[place].version else place + 1
+            elif first:
+                histories[key] = without_first(history, first)
+        self._keys = KeyIndex(
+            (key for key, history in histories.items() if history[-1].version),
+            (key for key, history in histories.items() if not history[-1].version),
+        )

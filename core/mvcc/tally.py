@@ -16,7 +16,7 @@ __all__ = ["Tally"]
 class Tally:
     """Plain numbers since the start of the member."""
 
-    __slots__ = ("deletes", "leases_granted", "leases_revoked", "puts", "ranges", "txns")
+    __slots__ = ("deletes", "lease_seconds", "lease_ttls", "leases_revoked", "puts", "ranges", "txns")
 
     def __init__(self) -> None:
         self.clear()
@@ -24,7 +24,20 @@ class Tally:
     def clear(self) -> None:
         """Begin anew: what was counted was the replay of the log."""
         self.puts = self.deletes = self.ranges = self.txns = 0
-        self.leases_granted = self.leases_revoked = 0
+        self.leases_revoked = self.lease_seconds = 0
+        #: How many leases were granted for how many seconds, rounded up to a power of two.
+        self.lease_ttls: dict[int, int] = {}
+
+    @property
+    def leases_granted(self) -> int:
+        """Leases granted so far."""
+        return sum(self.lease_ttls.values())
+
+    def grant(self, ttl: int) -> None:
+        """A lease of ``ttl`` seconds was granted."""
+        rounded = 1 << max(0, ttl - 1).bit_length()
+        self.lease_seconds += ttl
+        self.lease_ttls[rounded] = self.lease_ttls.get(rounded, 0) + 1
 
     @property
     def operations(self) -> int:

@@ -23,9 +23,9 @@ from .state import Duty, Leadership, Lease, RaftState, election_timeout
 from .types import Role, Tick, TimeoutNow, VoteReply, VoteRequest
 
 __all__ = [
-    "answer_vote", "become_follower", "become_leader", "campaign", "log_up_to_date", "may_campaign",
-    "may_vote", "on_timeout_now", "on_vote_reply", "on_vote_request", "protects_leader", "tick",
-    "vote_refusal",
+    "answer_vote", "become_follower", "become_leader", "campaign", "hear_commit", "log_up_to_date",
+    "may_campaign", "may_vote", "on_timeout_now", "on_vote_reply", "on_vote_request", "protects_leader",
+    "tick", "vote_refusal",
 ]
 
 
@@ -189,6 +189,8 @@ def _vote_requests(
             last_log_term=log.last_term,
             pre_vote=pre_vote,
             forced=forced,
+            commit_index=state.commit_index,
+            commit_term=log.term_at(state.commit_index),
         )
         for member in state.configuration.members
         if member != node_id and member not in state.configuration.learners
@@ -242,6 +244,25 @@ def refuse_vote(state: RaftState, request: VoteRequest, rule: str, duty: Duty) -
     duty.send += (vote_refusal(state, request, rule),)
 
 
+def hear_commit(state: RaftState, message: VoteRequest | VoteReply, duty: Duty) -> RaftState:
+    """Learn from a candidate, or from who refuses one, what is committed; true whatever the terms.
+
+    A configuration counts once it is applied, so whoever must give or get the decisive vote may not know yet
+    that it must. A leader that commits its own removal and is cut off would refuse its only successor for
+    ever; a lone voter that has just taken in a second one would be refused by that one, which still takes
+    itself for a learner, if its log is longer. A change learnt so is applied before anybody stands here.
+    """
+    if message.commit_index <= state.commit_index:
+        return state
+    if state.leadership is not None or state.installing is not None:
+        return state
+    state = following.learn_commit(state, message.commit_index, message.commit_term)
+    if state.role and may_campaign(state) == "election/change-unapplied":
+        duty.refuse("election/change-unapplied")
+        return become_follower(state, state.current_term, 0, duty)
+    return state
+
+
 def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftState:
     """Grant or refuse a vote or pre-vote; the request's term is not below ours."""
     if leases.promises_kept(state) and not request.forced:
@@ -268,17 +289,7 @@ def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftS
 
 
 def on_vote_reply(state: RaftState, reply: VoteReply, duty: Duty) -> RaftState:
-    """Count a vote; a majority makes a pre-candidate stand and a candidate lead (5.2).
-
-    Whoever refuses may know more to be committed, a configuration change among it: then this node applies
-    that first, and campaigns, if at all, in the new configuration. Without it, a leader that commits its own
-    removal and is cut off before anybody hears of it would refuse its only successor for ever.
-    """
-    if reply.commit_index > state.commit_index and state.leadership is None:
-        state = following.learn_commit(state, reply.commit_index, reply.commit_term)
-        if state.role and may_campaign(state) == "election/change-unapplied":
-            duty.refuse("election/change-unapplied")
-            return become_follower(state, state.current_term, 0, duty)
+    """Count a vote; a majority makes a pre-candidate stand and a candidate lead (5.2)."""
     asked = Role.PRE_CANDIDATE if reply.pre_vote else Role.CANDIDATE
     if state.role != asked:
         duty.refuse("message/late-reply", f"vote of {reply.sender} in term {reply.term}")

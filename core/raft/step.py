@@ -119,6 +119,8 @@ def _receive(state: RaftState, event: Receive, duty: Duty) -> RaftState:
         duty.refuse("message/stranger", f"for {message.to}")
         return state
     kind = type(message)
+    if kind in _VOTES:
+        state = election.hear_commit(state, message, duty)  # type: ignore[arg-type]  # one of the two
     if message.term > state.current_term:  # 5.1, and figure 2, "All Servers"
         newer = _newer_term(state, message, duty)
         if newer is None:
@@ -207,6 +209,7 @@ _MESSAGES: dict[type, _Handler] = {
     TimeoutNow: election.on_timeout_now,
 }
 
+_VOTES = (VoteRequest, VoteReply)
 # Only the leader of a term sends these.
 _FROM_LEADER = frozenset((AppendRequest, HeartbeatRequest, SnapshotRequest, TimeoutNow))
 # True and useful whatever the term.

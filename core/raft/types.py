@@ -132,15 +132,18 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, kw_only=T
 
 
 class VoteRequest(_Message, frozen=True, array_like=True, tag="VoteRequest", kw_only=True):
+    """Also tells how far the candidate has committed, and the term of that entry (0: not told)."""
+
     last_log_index: Natural
     last_log_term: Natural
     pre_vote: bool = False
     forced: bool = False  # set by a leader's transfer: ignore the lease of the present leader
+    commit_index: Natural = 0
+    commit_term: Natural = 0
 
 
 class VoteReply(_Message, frozen=True, array_like=True, tag="VoteReply", kw_only=True):
-    """A refusal also tells how far the sender has committed, and the term of that entry: a candidate that
-    holds the very entry learns that it is committed (see ``following.learn_commit``)."""
+    """A refusal tells what the sender knows to be committed, as requests do (``election.hear_commit``)."""
 
     vote_granted: bool
     pre_vote: bool = False

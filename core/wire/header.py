@@ -62,14 +62,7 @@ class HeaderPrefix:
                 self._tail = _TERM + encode_varint(raft_term) if raft_term else b""
                 self._term = raft_term
             self._revision = revision
-            # Every put has a new revision: its varint is spelled out at the sizes that occur.
-            if 16383 < revision < 2097152:
-                field = bytes((24, revision & 127 | 128, revision >> 7 & 127 | 128, revision >> 14))
-            elif 2097151 < revision < 268435456:
-                low, high = revision & 16383, revision >> 14
-                field = bytes((24, low & 127 | 128, low >> 7 | 128, high & 127 | 128, high >> 7))
-            else:
-                field = _REVISION + encode_varint(revision) if revision else b""
+            field = _REVISION + encode_varint(revision) if revision else b""
             ids, tail = self._ids, self._tail
             self._last = b"\x0a%c%b%b%b" % (len(ids) + len(field) + len(tail), ids, field, tail)
         return self._last

@@ -1,6 +1,6 @@
 """HPACK header blocks (RFC 7541) to fields: the receiving half, with the dynamic table.
 
-The ``hpack`` package supplies the Huffman automaton and the static table. The loop is ours because
+The loop is ours instead of the ``hpack`` package's because
 grpc-go puts every ``grpc-timeout`` into the dynamic table, so that no two blocks of a connection are the
 same bytes; decoding such a block costs the package up to 24 µs, this loop 2 to 4. Fields are interned with
 their table entries, so that a list of fields is cheap to hash and compare.
@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from hpack.table import HeaderTable
-
 from .hpack_huffman import decode_huffman
+from .hpack_static import STATIC
 
 __all__ = ["Field", "HeaderDecoder", "HeaderListTooLarge", "HpackError"]
 
 Field: TypeAlias = tuple[bytes, bytes]
 
-_STATIC: tuple[Field, ...] = HeaderTable.STATIC_TABLE
-_STATIC_LENGTH = len(_STATIC)
+_STATIC_LENGTH = len(STATIC)
 _ENTRY_OVERHEAD = 32  # RFC 7541, 4.1
 _SMALL_BLOCK = 512  # bytes; a few fields of such a block cannot exceed the limit of the list
 
@@ -101,7 +99,7 @@ class HeaderDecoder:
     def _static(self, index: int) -> Field:
         if index == 0:
             raise HpackError("index 0 names no field")
-        return _STATIC[index - 1]
+        return STATIC[index - 1]
 
     def _literal(self, block: bytes, position: int, mask: int) -> tuple[Field, int]:
         index = block[position] & mask
@@ -113,7 +111,7 @@ class HeaderDecoder:
         elif index > _STATIC_LENGTH:
             name = self._table[-(index - _STATIC_LENGTH)][0]
         else:
-            name = _STATIC[index - 1][0]
+            name = STATIC[index - 1][0]
         value, position = _string(block, position)
         return (name, value), position
 

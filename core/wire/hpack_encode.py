@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hpack.table import HeaderTable
+from .hpack_static import STATIC_PLACES
 
 __all__ = ["encode_plain"]
 
@@ -30,7 +30,7 @@ def encode_plain(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Encode fields (names in lower case); a full match of the static table becomes its index."""
     out = []
     for name, value in fields:
-        index, values = HeaderTable.STATIC_TABLE_MAPPING.get(name, (0, {}))
+        index, values = STATIC_PLACES.get(name, (0, {}))
         exact = values.get(value)
         if exact is not None:
             out.append(bytes((0x80 | exact,)))

@@ -22,8 +22,9 @@ from ..rpc_errors import RpcError, Status
 from .grpc import MessageReader, parse_timeout
 from .hpack_decode import Field, HeaderDecoder, HeaderListTooLarge, HpackError
 from .http2_control import ConnectionFault, Control, StreamFault
-from .http2_frames import FRAME, MAX_STREAM_ID, PREFACE, ErrorCode, Flag, FrameType, Http2Limits
+from .http2_frames import FRAME, MAX_STREAM_ID, PREFACE, ErrorCode, Flag, FrameType
 from .http2_head import RequestHead, Route, build_head, malformed_trailers
+from .http2_limits import Http2Limits
 from .http2_streams import (
     Event,
     HalfClosed,

@@ -17,13 +17,13 @@ from .http2_frames import (
     ErrorCode,
     Flag,
     FrameType,
-    Http2Limits,
     Setting,
     goaway_frame,
     settings_frame,
     window_frame,
 )
 from .http2_guard import Bucket, PingPolice
+from .http2_limits import Http2Limits
 from .http2_send import Sender
 from .http2_streams import Outgoing, Partial, Stream, StreamReset, UnaryRequest
 

@@ -27,10 +27,18 @@ _GRPC = "application/grpc"
 _legal_name = re.compile(rb"[!-9;-@\[-~]+").fullmatch
 
 
-class Route:
-    """Where requests of one path go, and how the calls there ended."""
+#: Versions of the API that clients name are told apart up to so many; a client could invent more.
+_VERSIONS_MAX = 8
 
-    __slots__ = ("failed", "handler", "ok", "streaming")
+
+class Route:
+    """Where requests of one path go, and how the calls there ended.
+
+    Clients that name the version of the API they were written for are counted apart (``versions``): since
+    the route hangs on the request's head, that costs a request nothing.
+    """
+
+    __slots__ = ("failed", "handler", "ok", "received", "sent", "streaming", "versions")
 
     def __init__(self, *, streaming: bool, handler: object) -> None:
         self.streaming = streaming
@@ -40,6 +48,18 @@ class Route:
         self.ok = 0
         #: Calls that ended otherwise, by status code; a call that its client gave up counts as cancelled.
         self.failed: dict[int, int] = {}
+        #: Messages of streaming calls, counted by who carries them.
+        self.received = self.sent = 0
+        #: The same route for clients of other versions, by version; empty in those.
+        self.versions: dict[str, Route] = {}
+
+    def of_version(self, version: str) -> Route:
+        """The route for clients of that version; this one for those that name none, or one too many."""
+        found = self.versions.get(version)
+        if found is not None or not version or len(self.versions) >= _VERSIONS_MAX:
+            return found or self
+        found = self.versions[version] = Route(streaming=self.streaming, handler=self.handler)
+        return found
 
     def count(self, code: int) -> None:
         """Note the end of a call with ``code``."""
@@ -157,6 +177,8 @@ def build_head(fields: list[Field], routes: Mapping[str, Route]) -> RequestHead:
             malformed = malformed or "a content-length that is no number"
     path = pseudo.get(b":path", "")
     route = routes.get(path, NOWHERE)
+    if route is not NOWHERE:
+        route = route.of_version(metadata.get("client-api-version", ""))
     refusal = None if malformed else _refusal(pseudo.get(b":method", ""), path, content_type, routes)
     plain = malformed is None and refusal is None and content_length is None
     return RequestHead(

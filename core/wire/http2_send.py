@@ -24,12 +24,12 @@ from .http2_frames import (
     ErrorCode,
     Flag,
     FrameType,
-    Http2Limits,
     goaway_frame,
     headers_frames,
     reset_frame,
 )
 from .http2_head import status_block
+from .http2_limits import Http2Limits
 from .http2_streams import Event, Outgoing, Partial, Stream, StreamReset, StreamWritable, UnaryRequest
 
 __all__ = ["Sender"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    clients,
     raft_logs,
     raft_members,
     raft_reads,
@@ -20,6 +21,7 @@ MUTATIONS: dict[str, Mutation] = {
     mutation.name: mutation
     for module in (
         raft_votes, raft_logs, raft_members, raft_reads, raft_stability, storage, replicated, watches,
+        clients,
     )
     for mutation in module.MUTATIONS
 }  # fmt: skip

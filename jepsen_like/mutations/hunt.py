@@ -37,7 +37,7 @@ class Row(msgspec.Struct, frozen=True):
     shipped_valid: bool  # the shrunk schedule breaks nothing in the shipped core
     replays: int = 0
     schedule: str = ""  # the shrunk one, for ``tercet sim explore --replay``
-    exhaustive: str = ""  # moves and states of the exhaustive search; "" where the bug has no scope for it
+    exhaustive: str = ""  # moves and states of the exhaustive search, or why the bug has no scope for it
     starts: int = 1  # the hunt began anew at so many seeds
     worst_seconds: float = 0.0  # the longest that one of them took
 
@@ -158,7 +158,7 @@ def _hunt_one(
 
 def _search(mutation: Mutation) -> str:
     if mutation.scope is None:
-        return ""
+        return f"outside: {mutation.outside}" if mutation.outside else ""
     with mutation.apply():
         finding = Search(mutation.scope, cpu_seconds=600.0).run()
     if finding.verdict != "invalid":

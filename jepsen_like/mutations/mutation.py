@@ -28,7 +28,8 @@ class Mutation:
     apply: Callable[[], AbstractContextManager[None]]
     nodes: int = 5  # in which size of cluster the random explorer looks for it
     world: Literal["both", "simulated"] = "both"  # the explorer has no drivers, disks and clients
-    scope: Scope | None = None  # in which an exhaustive search finds it; None: it needs more than a small one
+    scope: Scope | None = None  # in which an exhaustive search finds it
+    outside: str = ""  # what it needs that no scope has; only without ``scope``
 
 
 @contextmanager

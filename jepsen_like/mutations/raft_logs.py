@@ -110,6 +110,7 @@ MUTATIONS = (
         "A leader commits an entry of an older term as soon as a majority holds it.",
         "several leader changes, each with partial replication",
         _b4,
+        outside="four terms, some twenty moves",
     ),
     Mutation(
         "B5",
@@ -127,6 +128,7 @@ MUTATIONS = (
         "leader jumps to the exact place of conflict, where this bug cannot bite.)",
         "a follower with a longer, conflicting tail",
         _b6,
+        scope=Scope(terms=3, entries=1, batch=1),
     ),
     Mutation(
         "B7",
@@ -142,6 +144,7 @@ MUTATIONS = (
         "A follower commits up to the leader's commit index, even beyond the last entry of the request.",
         "a short append, a high commit index, a stale tail",
         _b8,
+        scope=Scope(terms=1, entries=1, beats=1, batch=1),
     ),
     Mutation(
         "ack-before-fsync",

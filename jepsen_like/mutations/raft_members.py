@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tercet.core.errors import Corruption
 from tercet.core.raft import (
     AppendReply,
+    ChangeKind,
     Configuration,
     HeartbeatRequest,
     RaftState,
@@ -25,6 +26,7 @@ from tercet.core.raft import (
 )
 from tercet.core.raft.quorum import VoteResult, quorum_value
 from tercet.core.raft.state import Duty, Leadership
+from tercet.sim.explorer.exhaustive.scope import Scope
 
 from .mutation import Mutation, replaced, rerouted
 
@@ -146,6 +148,8 @@ def _b30() -> Iterator[None]:
         yield
 
 
+_REMOVE_2, _REMOVE_3 = ((int(ChangeKind.REMOVE), 2),), ((int(ChangeKind.REMOVE), 3),)
+
 MUTATIONS = (
     Mutation(
         "B9",
@@ -155,6 +159,7 @@ MUTATIONS = (
         "applied, and a new leader waits until all that it found in its log is.)",
         "two changes under way, and a follower that knows of neither",
         _b9,
+        scope=Scope(terms=2, entries=1, changes=(_REMOVE_2, _REMOVE_3)),
     ),
     Mutation(
         "B10",
@@ -162,6 +167,7 @@ MUTATIONS = (
         "A joint configuration decides by a majority of all its voters instead of one of each group.",
         "a joint change, and majorities that do not meet",
         _b10,
+        scope=Scope(terms=2, entries=1, changes=((*_REMOVE_2, *_REMOVE_3),)),
     ),
     Mutation(
         "B11",
@@ -169,6 +175,7 @@ MUTATIONS = (
         "A node campaigns although it has not applied a configuration change that it knows to be committed.",
         "two changes committed, a state machine that stands still on one node",
         _b11,
+        outside="two changes and a stall: too many states",
     ),
     Mutation(
         "B12",
@@ -176,6 +183,7 @@ MUTATIONS = (
         "In a joint configuration an old voter that is to go may not campaign.",
         "a joint configuration, a leader that crashes after it has sent an entry to such a voter alone",
         _b12,
+        outside="liveness",
     ),
     Mutation(
         "B13",
@@ -183,6 +191,7 @@ MUTATIONS = (
         "An append's answer counts although it comes from an earlier life of the member.",
         "a member removed, wiped and added again in one term, and a delayed answer",
         _b13,
+        outside="a disk that is wiped",
     ),
     Mutation(
         "B14",
@@ -190,6 +199,7 @@ MUTATIONS = (
         "A follower believes a heartbeat's commit index, whatever its own log holds.",
         "a learner removed, wiped and added again, and a delayed heartbeat",
         _b14,
+        outside="a disk that is wiped",
     ),
     Mutation(
         "B30",
@@ -198,5 +208,6 @@ MUTATIONS = (
         "the second.",
         "a follower that lags, two snapshots within a short time",
         _b30,
+        outside="snapshots",
     ),
 )

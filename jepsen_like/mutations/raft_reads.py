@@ -104,6 +104,7 @@ MUTATIONS = (
         "A lease is longer than the voters' promise, and the voters do not keep it.",
         "leases on, a leader cut off, and a read there",
         _b18,
+        outside="clocks",
     ),
     Mutation(
         "B19",

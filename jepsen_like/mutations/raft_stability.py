@@ -54,6 +54,7 @@ MUTATIONS = (
         "Pre-vote and check-quorum do nothing although they are on.",
         "a node that hears everybody but the leader",
         _b20,
+        outside="liveness",
     ),
     Mutation(
         "B21",
@@ -61,5 +62,6 @@ MUTATIONS = (
         "A node does not tell a leader of an older term that there is a newer one.",
         "a node that raised its term while it was cut off",
         _b21,
+        outside="liveness",
     ),
 )

@@ -61,6 +61,6 @@ MUTATIONS = (
         "A log counts as up to date when it is long enough, whatever the term of its last entry.",
         "a long stale log against a short newer one",
         _b3,
-        scope=Scope(terms=3, entries=1),
+        scope=Scope(terms=3, entries=0),
     ),
 )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from tercet.core.auth.store import AuthStore
+from tercet.core.command import Handled
+from tercet.core.lease.commands import LeaseCommands
 from tercet.core.lease.lessor import Lessor
-from tercet.core.machine import Machine
-from tercet.core.mvcc.record import Delta
 from tercet.core.wire.proto import internal_pb2 as internal
 from tercet.net.leases import LeaseKeeper
 
@@ -37,8 +37,8 @@ def _b25() -> AbstractContextManager[None]:
     return replaced(AuthStore, "loaders", _loaders_but_for_the_switch)
 
 
-def _expire_for_anybody(self: Machine, payload: bytes) -> tuple[bytes, Delta]:
-    return b"", self._revoke(internal.LeaseExpire.FromString(payload).ID)
+def _expire_for_anybody(self: LeaseCommands, payload: bytes) -> Handled:
+    return self._end(internal.LeaseExpire.FromString(payload).ID)
 
 
 def _never_step_down(self: LeaseKeeper) -> None:
@@ -49,7 +49,7 @@ def _never_step_down(self: LeaseKeeper) -> None:
 @contextmanager
 def _b31() -> Iterator[None]:
     with (
-        replaced(Machine, "_lease_expire", _expire_for_anybody),
+        replaced(LeaseCommands, "_expire", _expire_for_anybody),
         replaced(LeaseKeeper, "_follow_role", _never_step_down),
     ):
         yield

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from tercet.core.mvcc import store as mvcc
-from tercet.core.mvcc.record import Event, Record
+from tercet.core.mvcc.history import History, first_kept
+from tercet.core.mvcc.record import Event
 from tercet.core.mvcc.watch_index import WatchIndex
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.client.watch import Watch
@@ -20,7 +21,6 @@ __all__ = ["MUTATIONS"]
 
 _ASKED = "_progress_asked"  # an attribute of streams
 _REPLAYED = 20  # revisions
-_first_kept = mvcc._first_kept
 _open = Watch._open
 
 
@@ -51,15 +51,15 @@ def _b27() -> Iterator[None]:
         delattr(_Stream, _ASKED)
 
 
-def _first_kept_but_deletions(history: Sequence[Record], compacted: int) -> int:
-    place = _first_kept(history, compacted)
+def _first_kept_but_deletions(history: History, compacted: int) -> int:
+    place = first_kept(history, compacted)
     while place < len(history) and history[place].mod_revision <= compacted and not history[place].version:
         place += 1
     return place
 
 
 def _b28() -> AbstractContextManager[None]:
-    return replaced(mvcc, "_first_kept", _first_kept_but_deletions)
+    return replaced(mvcc, "first_kept", _first_kept_but_deletions)
 
 
 def _offer_to_few(self: Watcher, event: Event) -> bool:

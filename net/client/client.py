@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
-from tercet.core.errors import OutcomeUnknown, TercetError
+from tercet.core.errors import OutcomeUnknown
 from tercet.core.rpc_errors import RpcError
-from tercet.core.rpc_errors import Status as Code
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ..dial import Dialer, read_url
 from ..tls_settings import ClientTls
 from ..world import Connection, World
+from .attempts import RETRY_SECONDS, Attempts
 from .connection import DEFAULT_PATIENCE, GrpcConnection, Patience
-from .errors import NotProcessed, RequestTimedOut, Unreachable
+from .errors import NotProcessed, Unreachable
 from .lease import KeepAlive, LeaseCalls
 from .values import (
     Compare,
@@ -50,11 +50,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Client", "open_client"]
-
-RETRY_SECONDS: Final = 0.05
-INVALID_TOKEN: Final = "etcdserver: invalid auth token"
-OLD_REVISION: Final = "etcdserver: revision of auth store is old"
-OVERTAKEN_MAX: Final = 100
 
 Answer = TypeVar("Answer")
 
@@ -84,20 +79,6 @@ def open_client(
         patience: How long a silent endpoint is borne with, whatever a call's own timeout is.
     """
     return Client(world, endpoints, request_timeout=request_timeout, tls=tls, login=login, patience=patience)
-
-
-class _Attempts:
-    """One call's request, and how its last attempt failed; None: it was never sent."""
-
-    __slots__ = ("last", "message", "overtaken", "path", "renewed", "repeatable")
-
-    def __init__(self, path: str, message: bytes, repeatable: bool) -> None:
-        self.path = path
-        self.message = message
-        self.repeatable = repeatable
-        self.last: TercetError | None = None
-        self.renewed = False  # the token was, once
-        self.overtaken = 0  # times that a change of users or roles came between asking and doing
 
 
 class Client(LeaseCalls):
@@ -288,7 +269,7 @@ class Client(LeaseCalls):
             timeout: Seconds; None: the client's.
             repeatable: Doing it twice is harmless: try again when the outcome is unknown.
         """
-        attempts = _Attempts(path, request.SerializeToString(), repeatable)
+        attempts = Attempts(path, request.SerializeToString(), repeatable)
         with self.world.clock.timeout(self.request_timeout if timeout is None else timeout) as scope:
             answer = await self._answer(attempts)
         if scope.cancelled_caught:
@@ -296,35 +277,22 @@ class Client(LeaseCalls):
             raise attempts.last or Unreachable("no endpoint could be connected to in time")
         return read(answer)
 
-    async def _answer(self, attempts: _Attempts) -> bytes:
+    async def _answer(self, attempts: Attempts) -> bytes:
         """Try until there is an answer, or an error that ends the call; its timeout is the caller's."""
         while True:
             connection = await self.connection()
-            sent, attempts.last = attempts.last, RequestTimedOut(f"no answer to {attempts.path} in time")
+            attempts.begin()
             try:
                 return await connection.unary(attempts.path, attempts.message, self.metadata)
-            except NotProcessed as error:
-                attempts.last = sent or error
-                self._leave(connection)
-            except RpcError as error:
-                if error.message == INVALID_TOKEN and self.metadata and not attempts.renewed:
-                    attempts.renewed = True
-                    await self.log_in()
-                    continue
-                if error.message == OLD_REVISION and attempts.overtaken < OVERTAKEN_MAX:
-                    attempts.overtaken += 1
-                    await self.log_in()
-                    continue
-                if error.code == Code.UNAVAILABLE:
-                    self._leave(connection)
-                if not (attempts.repeatable and isinstance(error, OutcomeUnknown)):
+            except (RpcError, NotProcessed, OutcomeUnknown) as error:
+                verdict = attempts.judge(error, bool(self.metadata))
+                if verdict.leave:
+                    self.leave(connection)
+                if verdict.give_up:
                     raise
-                attempts.last = error
-            except OutcomeUnknown as error:
-                self._leave(connection)
-                if not attempts.repeatable:
-                    raise
-                attempts.last = error
+            if verdict.log_in:
+                await self.log_in()
+                continue
             await self.world.clock.sleep(RETRY_SECONDS)
 
     async def connection(self) -> GrpcConnection:
@@ -353,9 +321,10 @@ class Client(LeaseCalls):
     def rotate(self) -> None:
         """Use another endpoint for what comes next; open calls go on where they are."""
         if self._current is not None:
-            self._leave(self._current)
+            self.leave(self._current)
 
-    def _leave(self, connection: GrpcConnection) -> None:
+    def leave(self, connection: GrpcConnection) -> None:
+        """As ``rotate``, if that connection is still the present one."""
         if connection is self._current:
             self._current = None
             self._next += 1

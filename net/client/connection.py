@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, cast
-from urllib.parse import unquote
 
 import trio
 
@@ -22,6 +21,7 @@ from ..channel import Channel
 from ..world import Connection, World
 from .errors import ConnectionLost, NotProcessed, rpc_error
 from .framing import ClientFraming, Event, FramingError
+from .reply import Reply, framed
 
 __all__ = ["DEFAULT_PATIENCE", "Call", "GrpcConnection", "Patience"]
 
@@ -45,29 +45,23 @@ class Patience:
 DEFAULT_PATIENCE: Final = Patience()
 
 
-class Call:
+class Call(Reply):
     """One RPC under way. Messages arrive in order; ``error`` is set when it ended in anything but OK."""
 
-    __slots__ = (
-        "_connection", "_wake", "buffer", "code", "ended", "error", "messages", "outgoing", "stream_id",
-        "text",
-    )
+    __slots__ = ("_connection", "_wake", "ended", "error", "outgoing", "stream_id")
 
     def __init__(self, connection: GrpcConnection, stream_id: int) -> None:
+        super().__init__()
         self._connection = connection
         self._wake: trio.Event | None = None
         self.stream_id = stream_id
-        self.buffer = bytearray()
-        self.messages: deque[bytes] = deque()
         self.outgoing: deque[tuple[bytes, bool]] = deque()  # what the flow-control window holds back
         self.ended = False
         self.error: TercetError | None = None
-        self.code = -1
-        self.text = ""
 
     def send(self, message: bytes, *, end: bool = False) -> None:
         """Send a message, after those that wait for the window; ``end`` half-closes behind it."""
-        self.outgoing.append((b"\0" + len(message).to_bytes(4, "big") + message, end))
+        self.outgoing.append((framed(message), end))
         self._connection.pump(self)
 
     def close_sending(self) -> None:
@@ -92,25 +86,9 @@ class Call:
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the answer, and wake who waits for the messages they complete."""
-        buffer = self.buffer
-        buffer += data
-        while len(buffer) >= 5:
-            end = 5 + int.from_bytes(buffer[1:5], "big")
-            if len(buffer) < end:
-                break
-            self.messages.append(bytes(buffer[5:end]))
-            del buffer[:end]
+        super().feed(data)
+        if self.messages:
             self.wake()
-
-    def read_fields(self, fields: list[Field]) -> None:
-        """Take what header fields or trailers say about the status."""
-        for name, value in fields:
-            if name == b"grpc-status":
-                self.code = int(value) if value.isdigit() else 2
-            elif name == b"grpc-message":
-                self.text = unquote(value.decode("ascii", "replace"))
-            elif name == b":status" and value != b"200":
-                self.code, self.text = 2, f"unexpected HTTP status {value.decode('ascii', 'replace')}"
 
     def wake(self) -> None:
         if self._wake is not None:
@@ -242,19 +220,11 @@ class GrpcConnection:
         elif kind == "headers":
             call.read_fields(cast("list[Field]", value))
         elif kind == "end":
-            self._take_end(call)
+            self._drop(call, call.outcome())
         elif kind == "reset":
             self._take_reset(call, cast("int", value))
         else:
             self.pump(call)
-
-    def _take_end(self, call: Call) -> None:
-        if call.code == 0:
-            self._drop(call, None)
-        elif call.code < 0:
-            self._drop(call, ConnectionLost("the answer ended without a status"))
-        else:
-            self._drop(call, rpc_error(call.code, call.text))
 
     def _take_reset(self, call: Call, code: int) -> None:
         if code == ErrorCode.REFUSED_STREAM:

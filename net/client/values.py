@@ -16,7 +16,7 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 __all__ = [
     "Compare", "Delete", "DeleteResult", "Event", "Get", "GetResult", "Header", "KeyValue", "Lease",
     "LeaseState", "Member", "Operation", "Put", "PutResult", "Result", "Status", "Txn", "TxnResult",
-    "WatchBatch", "event_of", "header_of", "key_value_of", "prefix_end", "read_delete", "read_get",
+    "WatchBatch", "event_of", "header_of", "key_value_of", "read_delete", "read_get",
     "read_put", "read_txn",
 ]
 
@@ -275,12 +275,6 @@ def _operation(operation: Operation) -> rpc.RequestOp:
             return rpc.RequestOp(request_delete_range=operation.request())
         case Txn():
             return rpc.RequestOp(request_txn=operation.request())
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """The ``range_end`` for all keys that begin with ``prefix``; from-key for the empty one or only 0xff."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
 
 
 def header_of(message: rpc.ResponseHeader) -> Header:

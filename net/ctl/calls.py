@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tercet.core.errors import Rejected, TercetError
 from tercet.core.rpc_errors import RpcError
 
-from ..client.client import Client
+from ..address import read_url
 from ..client.errors import RequestTimedOut, Unreachable
+from .context import complain
+from .failures import BAD_CONNECTION, Failure
 
-__all__ = ["DEADLINE", "TooLarge", "ask", "error_text"]
+if TYPE_CHECKING:
+    from ..client.client import Client
+
+__all__ = ["DEADLINE", "READS", "TooLarge", "ask", "check_size", "error_text", "login_failed", "readable"]
 
 SEND_BYTES_MAX: Final = 2 << 20
 DEADLINE: Final = "context deadline exceeded"
@@ -20,7 +26,7 @@ _CODES: Final = (
     "Internal", "Unavailable", "DataLoss", "Unauthenticated",
 )  # fmt: skip
 #: Calls that only read: they may be made again when an answer was lost.
-_READS: Final = frozenset({
+READS: Final = frozenset({
     "/etcdserverpb.KV/Range", "/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Lease/LeaseLeases",
     "/etcdserverpb.Cluster/MemberList", "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/HashKV",
@@ -29,6 +35,8 @@ _READS: Final = frozenset({
 })  # fmt: skip
 
 Answer = TypeVar("Answer")
+#: Stands for an endpoint that nobody can read: it refuses.
+NOWHERE: Final = "http://127.0.0.1:0"
 
 
 class TooLarge(Rejected):
@@ -49,6 +57,48 @@ def error_text(error: TercetError) -> str:
     return "rpc error: code = Unavailable desc = transport is closing"
 
 
+def readable(endpoints: Sequence[str]) -> list[str]:
+    """Endpoints that can be dialled, at least one; those that nobody can read refuse."""
+    return [_readable(url) for url in endpoints] or [NOWHERE]
+
+
+def _readable(url: str) -> str:
+    url = url.strip()
+    try:
+        read_url(url)
+    except ValueError:
+        return NOWHERE
+    return url
+
+
+def check_size(request: Any) -> None:
+    """Raise ``TooLarge`` for a request that gRPC would not send."""
+    size = request.ByteSize()
+    if size > SEND_BYTES_MAX:
+        raise TooLarge(
+            "rpc error: code = ResourceExhausted desc ="
+            f" trying to send message larger than max ({size} vs. {SEND_BYTES_MAX})"
+        )
+
+
+def login_failed(error: TercetError, wall: Callable[[], float]) -> None:
+    """What a refused login means: it is told when no login is needed, else it ends the command.
+
+    Args:
+        error: Why.
+        wall: Tells the Unix time in seconds.
+
+    Raises:
+        Failure: The command cannot go on.
+    """
+    if not isinstance(error, RpcError) or error.message != "etcdserver: authentication is not enabled":
+        raise Failure(BAD_CONNECTION, error_text(error)) from None
+    from ..log import JsonLog  # only here: rarely needed
+
+    # In the words of etcd's client library, as one JSON line.
+    JsonLog(complain, wall).log("warn", "retrying of unary invoker failed", {"error": error_text(error)})
+
+
 async def ask(
     client: Client, path: str, request: Any, answer: type[Answer], *, timeout: float | None = None
 ) -> Answer:
@@ -61,17 +111,12 @@ async def ask(
         answer: The class of the answer.
         timeout: Seconds; None: the command's.
     """
-    size = request.ByteSize()
-    if size > SEND_BYTES_MAX:
-        raise TooLarge(
-            "rpc error: code = ResourceExhausted desc ="
-            f" trying to send message larger than max ({size} vs. {SEND_BYTES_MAX})"
-        )
+    check_size(request)
     read = answer.FromString  # type: ignore[attr-defined]
     clock, patience = client.world.clock, client.request_timeout if timeout is None else timeout
     until = clock.monotonic() + patience
     try:
-        found: Answer = await client.call(path, request, read, patience, repeatable=path in _READS)
+        found: Answer = await client.call(path, request, read, patience, repeatable=path in READS)
     except TercetError as error:
         if clock.monotonic() >= until:  # whatever went wrong on the way
             raise RequestTimedOut(DEADLINE) from error

@@ -7,15 +7,14 @@ called.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .flagset import Flag
 
 __all__ = ["Command", "Program"]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command. ``run`` is ``module:function`` below ``tercet.net.ctl``, empty for a mere group."""
 
     use: str  # the name, then the arguments as the usage line shows them
@@ -57,8 +56,7 @@ class Command:
                 yield below, command
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """A whole command line. ``flags`` are the global ones; ``prefix`` that of its environment variables."""
 
     root: Command
@@ -66,7 +64,6 @@ class Program:
     api_version: str
     flags: tuple[Flag, ...]
     prefix: str
-    shown: dict[str, Flag] = field(default_factory=dict)
 
     def path(self, words: tuple[str, ...]) -> tuple[Command, ...]:
         """The commands from the root down to the one that ``words`` name."""

@@ -15,7 +15,7 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ..client.client import Client
 from ..client.lease import KeepAlive
-from ..client.values import prefix_end
+from ..client.prefix import prefix_end
 from .calls import ask
 from .watching import AnswerWatch
 

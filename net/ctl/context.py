@@ -10,8 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from .command import Command, Program
 from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
@@ -55,8 +54,7 @@ def warn(level: str, text: str) -> None:
     complain(f"{moment} {level} | {text}\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """How to reach the cluster. ``login`` is a name and a password; times in seconds."""
 
     endpoints: tuple[str, ...]
@@ -217,7 +215,7 @@ class Context:
         if not (authorities or cert or key) and self.yes(transport):
             return None
         from ..tls_settings import ClientTls
-        from .session import check_tls
+        from .tls import check_tls
 
         tls = ClientTls(
             ca_file=authorities, cert_file=cert, key_file=key, insecure_skip_verify=skip_verify
@@ -226,16 +224,17 @@ class Context:
         return tls
 
     def _login(self, user: str, password: str) -> tuple[str, str] | None:
+        """The name and the password; None without either: then nobody logs in."""
         if not user:
             return None
-        if password:
-            return user, password
         name, colon, secret = user.partition(":")
-        if colon:
-            return name, secret
-        from .passwords import ask_password
+        if password:
+            name, secret = user, password
+        elif not colon:
+            from .passwords import ask_password
 
-        return name, ask_password("Password: ")
+            secret = ask_password("Password: ")
+        return (name, secret) if secret else None
 
 
 def _shown(value: Value) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from ..client.client import Client
-from .calls import ask
-from .context import Context, Settings, write
-from .session import call_once, connect
+from .context import Context, write
+from .unary import Caller, ask_once
 
 __all__ = ["disable", "enable", "status"]
 
@@ -18,41 +16,35 @@ ROLELESS = "etcdserver: root user does not have root role"
 def enable(context: Context) -> None:
     """``auth enable``; gives the root user its role when it has none."""
     context.need(not context.arguments, "auth enable command does not accept any arguments")
-    context.run(_enable, context.settings())
-    write("Authentication Enabled\n")
-
-
-async def _enable(settings: Settings) -> None:
-    async with connect(settings) as client:
+    with Caller(context.settings()) as caller:
         while True:
             try:
-                await ask(
-                    client, "/etcdserverpb.Auth/AuthEnable", rpc.AuthEnableRequest(), rpc.AuthEnableResponse
-                )
-                return
+                caller.ask("/etcdserverpb.Auth/AuthEnable", rpc.AuthEnableRequest(), rpc.AuthEnableResponse)
+                break
             except RpcError as error:
                 if error.message != ROLELESS:
                     raise
-            await _give_root_its_role(client)
+            _give_root_its_role(caller)
+    write("Authentication Enabled\n")
 
 
-async def _give_root_its_role(client: Client) -> None:
+def _give_root_its_role(caller: Caller) -> None:
     try:
-        await ask(
-            client, "/etcdserverpb.Auth/RoleAdd", rpc.AuthRoleAddRequest(name="root"), rpc.AuthRoleAddResponse
+        caller.ask(
+            "/etcdserverpb.Auth/RoleAdd", rpc.AuthRoleAddRequest(name="root"), rpc.AuthRoleAddResponse
         )
     except RpcError as error:
         if error.message != "etcdserver: role name already exists":
             raise
     request = rpc.AuthUserGrantRoleRequest(user="root", role="root")
-    await ask(client, "/etcdserverpb.Auth/UserGrantRole", request, rpc.AuthUserGrantRoleResponse)
+    caller.ask("/etcdserverpb.Auth/UserGrantRole", request, rpc.AuthUserGrantRoleResponse)
 
 
 def disable(context: Context) -> None:
     """``auth disable``."""
     context.need(not context.arguments, "auth disable command does not accept any arguments")
     path = "/etcdserverpb.Auth/AuthDisable"
-    context.run(call_once, context.settings(), path, rpc.AuthDisableRequest(), rpc.AuthDisableResponse)
+    ask_once(context.settings(), path, rpc.AuthDisableRequest(), rpc.AuthDisableResponse)
     write("Authentication Disabled\n")
 
 
@@ -60,7 +52,7 @@ def status(context: Context) -> None:
     """``auth status``, of etcd 3.5."""
     context.need(not context.arguments, "auth status command does not accept any arguments")
     path = "/etcdserverpb.Auth/AuthStatus"
-    answer = context.run(
-        call_once, context.settings(), path, rpc.AuthStatusRequest(), rpc.AuthStatusResponse
+    answer = ask_once(
+        context.settings(), path, rpc.AuthStatusRequest(), rpc.AuthStatusResponse
     )
     context.printer.show("auth_status", answer)

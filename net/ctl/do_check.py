@@ -20,7 +20,7 @@ from tercet.core.errors import TercetError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ..client.client import Client
-from ..client.values import prefix_end
+from ..client.prefix import prefix_end
 from .calls import ask, error_text
 from .context import Context, Settings, write
 from .failures import BAD_FEATURE, ERROR, INVALID_INPUT, Failure
@@ -298,8 +298,7 @@ def _memory(settings: Settings, endpoint: str) -> float:
 def _context(settings: Settings, url: str) -> ssl.SSLContext | None:
     if not url.startswith("https://"):
         return None
-    from ..tls_context import ClientCredentials
     from ..tls_settings import ClientTls
-    from .session import world
+    from .tls import tls_context
 
-    return ClientCredentials(world(), settings.tls or ClientTls()).context()
+    return tls_context(settings.tls or ClientTls())

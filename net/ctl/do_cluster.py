@@ -6,11 +6,10 @@ from typing import Any
 
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from .calls import ask
 from .context import Context, Settings
 from .failures import BAD_ARGS, Failure
-from .session import call_once, connect
 from .text import parse_uint
+from .unary import Caller, ask_once
 
 __all__ = ["alarm_disarm", "alarm_list", "move_leader"]
 
@@ -20,25 +19,25 @@ ALARM = "/etcdserverpb.Maintenance/Alarm"
 def alarm_list(context: Context) -> None:
     """``alarm list``."""
     context.need(not context.arguments, "alarm list command accepts no arguments")
-    answer = context.run(call_once, context.settings(), ALARM, rpc.AlarmRequest(), rpc.AlarmResponse)
+    answer = ask_once(context.settings(), ALARM, rpc.AlarmRequest(), rpc.AlarmResponse)
     context.printer.show("alarm", answer)
 
 
 def alarm_disarm(context: Context) -> None:
     """``alarm disarm``: all of them, one by one."""
     context.need(not context.arguments, "alarm disarm command accepts no arguments")
-    context.printer.show("alarm", context.run(_disarm, context.settings()))
+    context.printer.show("alarm", _disarm(context.settings()))
 
 
-async def _disarm(settings: Settings) -> rpc.AlarmResponse:
+def _disarm(settings: Settings) -> rpc.AlarmResponse:
     disarmed = rpc.AlarmResponse()
-    async with connect(settings) as client:
-        found = await ask(client, ALARM, rpc.AlarmRequest(), rpc.AlarmResponse)
+    with Caller(settings) as caller:
+        found = caller.ask(ALARM, rpc.AlarmRequest(), rpc.AlarmResponse)
         for alarm in found.alarms:
             request = rpc.AlarmRequest(
                 action=rpc.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
             )
-            answer = await ask(client, ALARM, request, rpc.AlarmResponse)
+            answer = caller.ask(ALARM, request, rpc.AlarmResponse)
             disarmed.alarms.extend(answer.alarms)
     return disarmed
 
@@ -50,18 +49,18 @@ def move_leader(context: Context) -> None:
         target = parse_uint(context.arguments[0], 16)
     except ValueError as error:
         raise Failure(BAD_ARGS, str(error)) from None
-    old, answer = context.run(_move, context.settings(), target)
+    old, answer = _move(context.settings(), target)
     context.printer.show("move_leader", answer, old, target)
 
 
-async def _move(settings: Settings, target: int) -> tuple[int, Any]:
+def _move(settings: Settings, target: int) -> tuple[int, Any]:
     for endpoint in settings.endpoints:
-        async with connect(settings, (endpoint,)) as client:
-            status = await ask(
-                client, "/etcdserverpb.Maintenance/Status", rpc.StatusRequest(), rpc.StatusResponse
+        with Caller(settings, (endpoint,)) as caller:
+            status = caller.ask(
+                "/etcdserverpb.Maintenance/Status", rpc.StatusRequest(), rpc.StatusResponse
             )
             if status.header.member_id == status.leader:
                 request = rpc.MoveLeaderRequest(targetID=target)
                 path = "/etcdserverpb.Maintenance/MoveLeader"
-                return status.leader, await ask(client, path, request, rpc.MoveLeaderResponse)
+                return status.leader, caller.ask(path, request, rpc.MoveLeaderResponse)
     raise Failure(BAD_ARGS, f"no leader endpoint given at [{' '.join(settings.endpoints)}]")

@@ -8,11 +8,11 @@ from typing import Final
 
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from ..client.values import prefix_end
+from ..client.prefix import prefix_end
 from .context import Context, write
 from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
-from .session import call_once
 from .text import parse_int
+from .unary import ask_once
 
 __all__ = [
     "compaction", "delete", "delete_request", "get", "get_request", "key_range", "lease_id", "put",
@@ -86,7 +86,7 @@ def get(context: Context) -> None:
         not (context.yes("keys-only") and context.yes("count-only")),
         "`--keys-only` and `--count-only` cannot be set at the same time, choose one",
     )
-    answer = context.run(call_once, context.settings(), "/etcdserverpb.KV/Range", request, rpc.RangeResponse)
+    answer = ask_once(context.settings(), "/etcdserverpb.KV/Range", request, rpc.RangeResponse)
     printer = context.printer
     if context.yes("count-only"):
         context.need(printer.format == "fields", "--count-only is only for `--write-out=fields`")
@@ -123,7 +123,7 @@ def put_request(context: Context, standard_input: bool = True) -> rpc.PutRequest
 def put(context: Context) -> None:
     """``put``."""
     request = put_request(context)
-    answer = context.run(call_once, context.settings(), "/etcdserverpb.KV/Put", request, rpc.PutResponse)
+    answer = ask_once(context.settings(), "/etcdserverpb.KV/Put", request, rpc.PutResponse)
     context.printer.show("put", answer)
 
 
@@ -141,8 +141,8 @@ def delete_request(context: Context) -> rpc.DeleteRangeRequest:
 def delete(context: Context) -> None:
     """``del``."""
     request = delete_request(context)
-    answer = context.run(
-        call_once, context.settings(), "/etcdserverpb.KV/DeleteRange", request, rpc.DeleteRangeResponse
+    answer = ask_once(
+        context.settings(), "/etcdserverpb.KV/DeleteRange", request, rpc.DeleteRangeResponse
     )
     context.printer.show("delete", answer)
 
@@ -155,5 +155,5 @@ def compaction(context: Context) -> None:
     except ValueError as error:
         raise Failure(ERROR, str(error)) from None
     request = rpc.CompactionRequest(revision=revision, physical=context.yes("physical"))
-    context.run(call_once, context.settings(), "/etcdserverpb.KV/Compact", request, rpc.CompactionResponse)
+    ask_once(context.settings(), "/etcdserverpb.KV/Compact", request, rpc.CompactionResponse)
     write(f"compacted revision {revision}\n")

@@ -1,4 +1,4 @@
-"""``lease grant``, ``revoke``, ``timetolive``, ``list`` and ``keep-alive``."""
+"""``lease grant``, ``revoke``, ``timetolive`` and ``list``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from typing import Any
 from tercet.core.errors import TercetError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from ..client.client import Client
-from ..client.lease import KEEP_ALIVE_PATH
-from .calls import DEADLINE, error_text
-from .context import Context, Settings, write
+from .calls import error_text
+from .context import Context
 from .do_kv import lease_id
-from .failures import BAD_ARGS, BAD_CONNECTION, ERROR, Failure
-from .session import call_once, connect, world
+from .failures import BAD_ARGS, ERROR, Failure
 from .text import parse_int
+from .unary import ask_once
 
-__all__ = ["grant", "keep_alive", "list_all", "revoke", "time_to_live"]
-
-GONE = "etcdserver: requested lease not found"
+__all__ = ["grant", "lease_argument", "list_all", "revoke", "time_to_live"]
 
 
-def _lease_argument(context: Context) -> int:
+def lease_argument(context: Context) -> int:
+    """The lease that the only argument names."""
     return lease_id(context.arguments[0], "bad lease ID arg ({}), expecting ID in Hex")
 
 
@@ -29,11 +26,9 @@ def _asked(context: Context, path: str, request: Any, answer: type[Any], wrong: 
     """Make the call; its error goes into ``wrong``."""
     settings = context.settings()
     try:
-        return context.run(call_once, settings, path, request, answer)
-    except Failure as failure:
-        if failure.status != ERROR:
-            raise
-        raise Failure(ERROR, wrong.format(failure.text)) from None
+        return ask_once(settings, path, request, answer)
+    except TercetError as error:
+        raise Failure(ERROR, wrong.format(error_text(error))) from None
 
 
 def grant(context: Context) -> None:
@@ -56,7 +51,7 @@ def grant(context: Context) -> None:
 def revoke(context: Context) -> None:
     """``lease revoke``."""
     context.need(len(context.arguments) == 1, "lease revoke command needs 1 argument")
-    lease = _lease_argument(context)
+    lease = lease_argument(context)
     answer = _asked(
         context,
         "/etcdserverpb.Lease/LeaseRevoke",
@@ -70,9 +65,9 @@ def revoke(context: Context) -> None:
 def time_to_live(context: Context) -> None:
     """``lease timetolive``."""
     context.need(len(context.arguments) == 1, "lease timetolive command needs lease ID as argument")
-    request = rpc.LeaseTimeToLiveRequest(ID=_lease_argument(context), keys=context.yes("keys"))
+    request = rpc.LeaseTimeToLiveRequest(ID=lease_argument(context), keys=context.yes("keys"))
     path = "/etcdserverpb.Lease/LeaseTimeToLive"
-    answer = context.run(call_once, context.settings(), path, request, rpc.LeaseTimeToLiveResponse)
+    answer = ask_once(context.settings(), path, request, rpc.LeaseTimeToLiveResponse)
     context.printer.show("time_to_live", answer, context.yes("keys"))
 
 
@@ -80,71 +75,5 @@ def list_all(context: Context) -> None:
     """``lease list``."""
     path = "/etcdserverpb.Lease/LeaseLeases"
     settings = context.settings()
-    answer = context.run(call_once, settings, path, rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
+    answer = ask_once(settings, path, rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
     context.printer.show("leases", answer)
-
-
-def keep_alive(context: Context) -> None:
-    """``lease keep-alive``: once, or until the lease is gone."""
-    context.need(len(context.arguments) == 1, "lease keep-alive command needs lease ID as argument")
-    lease = _lease_argument(context)
-    settings = context.settings()
-    if context.yes("once"):
-        try:
-            answer = context.run(_keep_alive_once, settings, lease)
-        except Failure as failure:
-            raise Failure(BAD_CONNECTION, failure.text) from None
-        context.printer.show("keep_alive", answer)
-        return
-    context.run(_keep_alive, context, settings, lease)
-    write(f"lease {lease & (1 << 64) - 1:016x} expired or revoked.\n")
-
-
-async def _keep_alive_once(settings: Settings, lease: int) -> rpc.LeaseKeepAliveResponse:
-    async with connect(settings) as client:
-        answer = await _renewed(client, lease, settings.command_timeout)
-    if answer is None:
-        raise Failure(ERROR, DEADLINE)
-    if answer.TTL <= 0:
-        raise Failure(ERROR, GONE)
-    return answer
-
-
-async def _renewed(client: Client, lease: int, timeout: float) -> rpc.LeaseKeepAliveResponse | None:
-    """Renew once; None when there was no answer in time."""
-    answer = None
-    with world().clock.timeout(timeout):
-        connection = await client.connection()
-        call = connection.start(KEEP_ALIVE_PATH, client.metadata)
-        try:
-            call.send(rpc.LeaseKeepAliveRequest(ID=lease).SerializeToString(), end=True)
-            answer = await call.receive()
-        finally:
-            call.cancel()
-    return None if answer is None else rpc.LeaseKeepAliveResponse.FromString(answer)
-
-
-async def _keep_alive(context: Context, settings: Settings, lease: int) -> None:
-    """Renew at every third of the lease's life, and print each answer."""
-    clock = world().clock
-    async with connect(settings) as client:
-        lives_until: float | None = None
-        while True:
-            asked_at = clock.monotonic()
-            try:
-                answer = await _renewed(client, lease, settings.command_timeout)
-            except TercetError as error:
-                if error_text(error) == GONE:
-                    return
-                answer = None
-            if answer is None:
-                if lives_until is not None and clock.monotonic() > lives_until:
-                    return
-                client.rotate()
-                await clock.sleep(0.5)
-                continue
-            if answer.TTL <= 0:
-                return
-            lives_until = asked_at + answer.TTL
-            context.printer.show("keep_alive", answer)
-            await clock.sleep(answer.TTL / 3)

@@ -125,7 +125,7 @@ def elect(context: Context) -> None:
     )
     settings = context.settings()
     if context.yes("listen"):
-        context.need(len(context.arguments) == 1, "proposal is not allowed in listen mode")
+        context.need(len(context.arguments) == 1, "proposal given but -l is set")
         _run(context, _observe, settings)
     else:
         context.need(len(context.arguments) == 2, "proposal is required")

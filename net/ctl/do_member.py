@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from .calls import ask
 from .context import Context, Settings
 from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
-from .session import call_once, connect
 from .text import parse_uint, quoted
+from .unary import Caller, ask_once
 
 __all__ = ["add", "check_peer_urls", "list_all", "promote", "remove", "update"]
 
@@ -61,22 +60,22 @@ def add(context: Context) -> None:
     settings = context.settings()
     check_peer_urls(urls)
     simple = context.printer.format == "simple"
-    answer = context.run(_add, settings, urls, context.yes("learner"), simple)
+    answer = _add(settings, urls, context.yes("learner"), simple)
     context.printer.show("member_add", answer, context.arguments[0])
 
 
-async def _add(settings: Settings, urls: list[str], learner: bool, simple: bool) -> Any:
-    async with connect(settings) as client:
+def _add(settings: Settings, urls: list[str], learner: bool, simple: bool) -> Any:
+    with Caller(settings) as caller:
         request = rpc.MemberAddRequest(peerURLs=urls, isLearner=learner)
-        answer = await ask(client, "/etcdserverpb.Cluster/MemberAdd", request, rpc.MemberAddResponse)
+        answer = caller.ask("/etcdserverpb.Cluster/MemberAdd", request, rpc.MemberAddResponse)
         if not simple:
             return answer
         known = answer.header.member_id
         while True:  # another member may answer now, which does not know the new one yet
-            members = await ask(client, LIST, rpc.MemberListRequest(), rpc.MemberListResponse)
+            members = caller.ask(LIST, rpc.MemberListRequest(), rpc.MemberListResponse)
             if members.header.member_id == known:
                 break
-            read = await ask(client, "/etcdserverpb.KV/Range", rpc.RangeRequest(key=b"_"), rpc.RangeResponse)
+            read = caller.ask("/etcdserverpb.KV/Range", rpc.RangeRequest(key=b"_"), rpc.RangeResponse)
             known = read.header.member_id
         del answer.members[:]
         answer.members.extend(members.members)
@@ -87,7 +86,7 @@ def remove(context: Context) -> None:
     """``member remove``."""
     member = _member(context)
     path, request = "/etcdserverpb.Cluster/MemberRemove", rpc.MemberRemoveRequest(ID=member)
-    answer = context.run(call_once, context.settings(), path, request, rpc.MemberRemoveResponse)
+    answer = ask_once(context.settings(), path, request, rpc.MemberRemoveResponse)
     context.printer.show("member_remove", answer, member)
 
 
@@ -98,7 +97,7 @@ def update(context: Context) -> None:
     settings = context.settings()
     check_peer_urls(urls)
     path, request = "/etcdserverpb.Cluster/MemberUpdate", rpc.MemberUpdateRequest(ID=member, peerURLs=urls)
-    answer = context.run(call_once, settings, path, request, rpc.MemberUpdateResponse)
+    answer = ask_once(settings, path, request, rpc.MemberUpdateResponse)
     context.printer.show("member_update", answer, member)
 
 
@@ -108,7 +107,7 @@ def list_all(context: Context) -> None:
     if consistency not in ("l", "s"):
         raise Failure(BAD_FEATURE, f'unknown consistency flag "{consistency}"')
     request = rpc.MemberListRequest(linearizable="consistency" in context.given and consistency == "l")
-    answer = context.run(call_once, context.settings(), LIST, request, rpc.MemberListResponse)
+    answer = ask_once(context.settings(), LIST, request, rpc.MemberListResponse)
     context.printer.show("member_list", answer)
 
 
@@ -116,5 +115,5 @@ def promote(context: Context) -> None:
     """``member promote``."""
     member = _member(context)
     path, request = "/etcdserverpb.Cluster/MemberPromote", rpc.MemberPromoteRequest(ID=member)
-    answer = context.run(call_once, context.settings(), path, request, rpc.MemberPromoteResponse)
+    answer = ask_once(context.settings(), path, request, rpc.MemberPromoteResponse)
     context.printer.show("member_promote", answer, member)

@@ -10,7 +10,7 @@ from tercet.core.wire.proto import kv_pb2
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from ..client.client import Client
-from ..client.values import prefix_end
+from ..client.prefix import prefix_end
 from .calls import ask
 from .context import Context, Settings, write
 from .failures import ERROR, Failure

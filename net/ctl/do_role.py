@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from tercet.core.wire.proto import auth_pb2
-from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from .auth_call import ask_auth, only_name, show_named
 from .context import Context
 from .do_kv import key_range
-from .session import call_once
 
 __all__ = ["add", "delete", "get", "grant_permission", "list_all", "revoke_permission"]
 
-_AUTH: Final = "/etcdserverpb.Auth/"
 _KINDS: Final = {
     "READ": auth_pb2.Permission.READ,
     "WRITE": auth_pb2.Permission.WRITE,
@@ -21,40 +19,25 @@ _KINDS: Final = {
 }
 
 
-def _call(context: Context, method: str, request: Any, answer: type[Any]) -> Any:
-    return context.run(call_once, context.settings(), _AUTH + method, request, answer)
-
-
 def add(context: Context) -> None:
     """``role add``."""
-    context.need(len(context.arguments) == 1, "role add command requires role name as its argument")
-    role = context.arguments[0]
-    answer = _call(context, "RoleAdd", rpc.AuthRoleAddRequest(name=role), rpc.AuthRoleAddResponse)
-    context.printer.show("role_add", answer, role)
+    show_named(context, "role_add", "RoleAdd", "name", only_name(context, "role add", "role"))
 
 
 def delete(context: Context) -> None:
     """``role delete``."""
-    context.need(len(context.arguments) == 1, "role delete command requires role name as its argument")
-    role = context.arguments[0]
-    answer = _call(context, "RoleDelete", rpc.AuthRoleDeleteRequest(role=role), rpc.AuthRoleDeleteResponse)
-    context.printer.show("role_delete", answer, role)
+    show_named(context, "role_delete", "RoleDelete", "role", only_name(context, "role delete", "role"))
 
 
 def get(context: Context) -> None:
     """``role get``."""
-    context.need(len(context.arguments) == 1, "role get command requires role name as its argument")
-    role = context.arguments[0]
-    answer = _call(context, "RoleGet", rpc.AuthRoleGetRequest(role=role), rpc.AuthRoleGetResponse)
-    context.printer.show("role_get", answer, role)
+    show_named(context, "role_get", "RoleGet", "role", only_name(context, "role get", "role"))
 
 
 def list_all(context: Context) -> None:
     """``role list``."""
     context.need(not context.arguments, "role list command requires no arguments")
-    context.printer.show(
-        "role_list", _call(context, "RoleList", rpc.AuthRoleListRequest(), rpc.AuthRoleListResponse)
-    )
+    context.printer.show("role_list", ask_auth(context, "RoleList"))
 
 
 def _ends(context: Context, first: int) -> tuple[bytes, bytes]:
@@ -79,8 +62,7 @@ def grant_permission(context: Context) -> None:
     context.need(kind in _KINDS, f"invalid permission type: {context.arguments[1]}")
     key, end = _ends(context, 2)
     permission = auth_pb2.Permission(permType=_KINDS[kind], key=key, range_end=end)
-    request = rpc.AuthRoleGrantPermissionRequest(name=role, perm=permission)
-    answer = _call(context, "RoleGrantPermission", request, rpc.AuthRoleGrantPermissionResponse)
+    answer = ask_auth(context, "RoleGrantPermission", name=role, perm=permission)
     context.printer.show("role_grant", answer, role)
 
 
@@ -92,6 +74,5 @@ def revoke_permission(context: Context) -> None:
     )
     role = context.arguments[0]
     key, end = _ends(context, 1)
-    request = rpc.AuthRoleRevokePermissionRequest(role=role, key=key, range_end=end)
-    answer = _call(context, "RoleRevokePermission", request, rpc.AuthRoleRevokePermissionResponse)
-    context.printer.show("role_revoke", answer, role, key, end)
+    answer = ask_auth(context, "RoleRevokePermission", role=role, key=key, range_end=end)
+    context.printer.show("role_revoke", answer, role, context.raw(1), end)

@@ -99,16 +99,13 @@ def _members(text: str) -> dict[str, tuple[str, ...]]:
 def restore(context: Context) -> None:
     """``snapshot restore``: a data directory for one member of a new cluster."""
     context.need(len(context.arguments) == 1, "snapshot restore requires exactly one argument")
-    context.need(
-        not context.text("wal-dir") or context.text("wal-dir").startswith(context.text("data-dir")),
-        "a log outside of the data directory is not supported",
-    )
     from ..restore import RestoreOptions
 
     path = context.arguments[0]
     options = RestoreOptions(
         name=context.text("name"),
         data_dir=context.text("data-dir"),
+        wal_dir=context.text("wal-dir"),
         initial_cluster=_members(context.text("initial-cluster")),
         initial_cluster_token=context.text("initial-cluster-token"),
         initial_advertise_peer_urls=tuple(

@@ -11,12 +11,13 @@ from typing import Final, TypeVar
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from .argify import split_line, unquoted
-from .context import Context, write
+from .context import Context, complain, write
 from .do_kv import delete_request, get_request, put_request
 from .failures import INVALID_INPUT, Failure
 from .flagset import FlagError, parse_flags
-from .session import call_once
 from .text import parse_int, quoted
+from .unary import ask_once
+from .usage import usage_text
 
 __all__ = ["read_compare", "txn"]
 
@@ -24,6 +25,7 @@ Item = TypeVar("Item")
 
 _COMPARE: Final = re.compile(rb'("(?:[^"\\]|\\.)*")\)\s+(\S+)\s+("(?:[^"\\]|\\.)*")')
 _KEY: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_KEY_AND_SIGN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"\)\s+(\S+)')
 _RESULTS: Final = {
     b"=": rpc.Compare.EQUAL,
     b"!=": rpc.Compare.NOT_EQUAL,
@@ -57,7 +59,7 @@ def txn(context: Context) -> None:
     request.failure.extend(
         _part("failure requests (get, put, del):", interactive, lambda line: _operation(context, line))
     )
-    answer = context.run(call_once, settings, "/etcdserverpb.KV/Txn", request, rpc.TxnResponse)
+    answer = ask_once(settings, "/etcdserverpb.KV/Txn", request, rpc.TxnResponse)
     context.printer.show("txn", answer)
 
 
@@ -69,9 +71,10 @@ def _part(title: str, interactive: bool, read: Callable[[bytes], Item]) -> list[
         line = sys.stdin.buffer.readline()
         if not line.endswith(b"\n"):
             raise Failure(INVALID_INPUT, "EOF")
-        if line == b"\n":
+        line = line.strip()
+        if not line:
             return items
-        items.append(read(line[:-1]))
+        items.append(read(line))
 
 
 def read_compare(line: bytes) -> rpc.Compare:
@@ -83,8 +86,9 @@ def read_compare(line: bytes) -> rpc.Compare:
     name = os.fsdecode(target).strip()
     found = _COMPARE.match(rest)
     if found is None:
-        key = _KEY.match(rest)
-        got = f'{name}({quoted(unquoted(key[0])) if key else quoted("")})  ""'
+        key, both = _KEY.match(rest), _KEY_AND_SIGN.match(rest)
+        shown_key = quoted(unquoted(key[0])) if key else '""'
+        got = f'{name}({shown_key}) {os.fsdecode(both[1]) if both else ""} ""'
         raise Failure(INVALID_INPUT, f"malformed comparison: {shown}; got {got}")
     field = _TARGETS.get(name)
     if field is None:
@@ -118,6 +122,7 @@ def _operation(context: Context, line: bytes) -> rpc.RequestOp:
     try:
         parsed = parse_flags({flag.name: flag for flag in command.flags}, words[1:])
     except FlagError:
+        complain(usage_text(command))
         raise Failure(INVALID_INPUT, f"invalid txn request: {shown}") from None
     inner = Context(context.program, (context.program.root, command), parsed, {}, words)
     if command.name == "get":

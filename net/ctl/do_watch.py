@@ -86,7 +86,7 @@ def _reason(answer: rpc.WatchResponse) -> str:
     reason = answer.cancel_reason
     if not reason:
         return FUTURE
-    return reason if reason.startswith("etcdserver: ") else (
+    return reason if reason.startswith(("etcdserver: ", "rpc error: ")) else (
         f"rpc error: code = FailedPrecondition desc = {reason}"
     )
 
@@ -112,37 +112,35 @@ async def _interactive(context: Context, settings: Settings) -> None:
             line = await trio.to_thread.run_sync(sys.stdin.buffer.readline, abandon_on_cancel=True)
             if not line.endswith(b"\n"):
                 raise Failure(INVALID_INPUT, "Error reading watch request line: EOF")
-            words = [os.fsdecode(word) for word in split_line(line)]
+            words, shown = [os.fsdecode(word) for word in split_line(line)], os.fsdecode(line[:-1])
             if not words:
-                shown = os.fsdecode(line).rstrip("\n")
                 complain(f"Invalid command: {shown} (watch and progress supported)\n")
             elif words[0] == "progress":
                 for watched in watches:
                     watched.request_progress()
             elif words[0] != "watch":
-                complain(f"Invalid command {words[0]} (only support watch)\n")
+                complain(f"Invalid command {shown} (only support watch)\n")
             elif len(words) < 2 and not context.environment.get("ETCDCTL_WATCH_KEY"):
-                complain(f"Invalid command {words[0]} (command type or key is not provided)\n")
+                complain(f"Invalid command {shown} (command type or key is not provided)\n")
             else:
-                _begin(context, client, words, watches, nursery)
+                try:
+                    _begin(context, client, words, watches, nursery)
+                except BadWatch as error:
+                    complain(f"Invalid command {shown} ({error})\n")
 
 
 def _begin(
     context: Context, client: Client, words: list[str], watches: list[AnswerWatch], nursery: trio.Nursery
 ) -> None:
-    """Begin the watch of one line; a wrong flag ends the program."""
+    """Begin the watch of one line; a wrong flag ends the program. Raises ``BadWatch``."""
     command = context.path[-1]
     try:
         parsed = parse_flags({flag.name: flag for flag in command.flags}, words[1:])
     except FlagError as error:
         raise Failure(BAD_ARGS, str(error)) from None
     inner = Context(context.program, context.path, Parsed(parsed.given, parsed.arguments), {}, words)
-    try:
-        found = watch_words(parsed.arguments, parsed.dash, context.environment)
-        request = _request(found, inner)
-    except BadWatch as error:
-        complain(f"Invalid command {words[0]} ({error})\n")
-        return
+    found = watch_words(parsed.arguments, parsed.dash, context.environment)
+    request = _request(found, inner)
     watched = AnswerWatch(client, request)
     watches.append(watched)
     nursery.start_soon(_print_all, context, watched, found.command)

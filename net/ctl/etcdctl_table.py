@@ -10,9 +10,10 @@ from typing import Final
 
 from .access_table import AUTH, ROLE, USER
 from .command import Command, Program
+from .completion_table import completion
 from .flagset import Flag, bool_flag, text_flag
 
-__all__ = ["COMPLETE", "COMPLETION", "ETCDCTL", "HELP", "SNAPSHOT_FILES"]
+__all__ = ["COMPLETE", "ETCDCTL", "SNAPSHOT_FILES", "help_command"]
 
 
 GLOBAL: Final = (
@@ -117,6 +118,14 @@ _KEY_VALUE: Final = (
     ),
 )
 
+
+def _simple_list(what: str, items: str) -> str:
+    return (
+        f"When --write-out is set to simple, this command prints out comma-separated {what} lists for each"
+        f" endpoint.\nThe items in the lists are {items}."
+    )
+
+
 _CLUSTER: Final = (
     Command(
         "alarm <subcommand>",
@@ -149,10 +158,10 @@ _CLUSTER: Final = (
                 "status",
                 "Prints out the status of endpoints specified in `--endpoints` flag",
                 "do_endpoint:status",
-                long=(
-                    "One line for each endpoint with --write-out=simple: its address, member ID, version,\n"
-                    "size on disk, whether it leads, whether it learns, Raft term, Raft index, applied index,"
-                    " errors."
+                long=_simple_list(
+                    "status",
+                    "endpoint, ID, version, db size, is leader, is learner, raft term, raft index,"
+                    " raft applied index, errors",
                 ),
             ),
             Command(
@@ -200,7 +209,7 @@ _STREAMS: Final = (
             Command(
                 "keep-alive [options] <leaseID>",
                 "Keeps leases alive (renew)",
-                "do_lease:keep_alive",
+                "do_keep_alive:keep_alive",
                 flags=(
                     bool_flag(
                         "once", "Resets the keep-alive time to its original value and exits immediately"
@@ -235,17 +244,14 @@ _MEMBER: Final = Command(
             "list",
             "Lists all members in the cluster",
             "do_member:list_all",
-            long=(
-                "One line for each member with --write-out=simple: its ID, whether it has started,\n"
-                "its name, peer addresses, client addresses, and whether it is a learner."
-            ),
+            long=_simple_list("member", "ID, Status, Name, Peer Addrs, Client Addrs, Is Learner"),
             flags=(text_flag("consistency", "Linearizable(l) or Serializable(s)", "l", hidden=True),),
         ),
         Command(
             "promote <memberID>",
             "Promotes a non-voting member in the cluster",
             "do_member:promote",
-            long="Makes a learner that has caught up a voting member.",
+            long="Promotes a non-voting learner member to a voting one in the cluster.",
         ),
     ),
 )
@@ -285,9 +291,7 @@ SNAPSHOT_FILES: Final = (
         "status <filename>",
         "Gets backend snapshot status of a given file",
         "do_snapshot:status",
-        long=(
-            "With --write-out=simple: the snapshot's hash, its revision, the number of keys, and its size."
-        ),
+        long=_simple_list("status", "hash, revision, total keys, total size"),
     ),
 )
 
@@ -383,37 +387,29 @@ _CHECK: Final = Command(
             "datascale [options]",
             "Check the memory usage of holding data for different workloads on a given server endpoint.",
             "do_check:datascale",
-            long="Uses the first of the endpoints; localhost when there is none.",
+            long=(
+                "If no endpoint is provided, localhost will be used."
+                " If multiple endpoints are provided, first endpoint will be used."
+            ),
             flags=_check_flags("datascale", "/etcdctl-check-datascale/"),
         ),
     ),
 )
 
-HELP: Final = Command(
-    "help [command]",
-    "Help about any command",
-    "do_help:help",
-    long="Shows what a command does and which flags it takes: help [path to the command].",
-)
 
-
-def _shell(shell: str) -> Command:
+def help_command(program: str) -> Command:
+    """The command that shows help texts."""
     return Command(
-        shell,
-        f"Generate the autocompletion script for {shell}",
-        f"do_completion:{shell}",
-        long=f"Writes a script that makes {shell} complete this program's commands and flags.",
-        flags=(bool_flag("no-descriptions", "disable completion descriptions"),),
-        plain_usage=True,
+        "help [command]",
+        "Help about any command",
+        "do_help:help",
+        long=(
+            "Help provides help for any command in the application.\n"
+            f"Simply type {program} help [path to command] for full details."
+        ),
     )
 
 
-COMPLETION: Final = Command(
-    "completion",
-    "Generate the autocompletion script for the specified shell",
-    long="Writes a script that makes a shell complete this program's commands and flags.",
-    children=tuple(_shell(shell) for shell in ("bash", "zsh", "fish", "powershell")),
-)
 #: What completion scripts ask; its arguments are the words typed so far.
 COMPLETE: Final = Command(
     "__complete", "Completes a command line", "do_completion:complete", own_words=True, hidden=True
@@ -424,8 +420,8 @@ ETCDCTL: Final = Program(
         "etcdctl",
         "A simple command line client for etcd3.",
         children=(
-            *_KEY_VALUE, *_CLUSTER, *_STREAMS, _MEMBER, *_COPIES, AUTH, USER, ROLE, _CHECK, HELP,
-            COMPLETION, COMPLETE,
+            *_KEY_VALUE, *_CLUSTER, *_STREAMS, _MEMBER, *_COPIES, AUTH, USER, ROLE, _CHECK,
+            help_command("etcdctl"), completion("etcdctl"), COMPLETE,
         ),
     ),
     version="3.4.23",

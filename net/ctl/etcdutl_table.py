@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from .command import Command, Program
-from .etcdctl_table import COMPLETE, COMPLETION, HELP, SNAPSHOT_FILES
+from .completion_table import completion
+from .etcdctl_table import COMPLETE, SNAPSHOT_FILES, help_command
 from .flagset import Flag
 
 __all__ = ["ETCDUTL"]
@@ -38,8 +39,8 @@ ETCDUTL: Final = Program(
                 flags=(Flag("rev", "int", 0, "maximum revision to hash (default: latest revision)"),),
             ),
             Command("version", "Prints the version of etcdutl", "do_misc:version"),
-            HELP,
-            COMPLETION,
+            help_command("etcdutl"),
+            completion("etcdutl"),
             COMPLETE,
         ),
     ),

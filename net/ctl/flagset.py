@@ -7,8 +7,7 @@ Flags and arguments may be mixed until ``--``. A flag of kind ``bool`` needs no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .text import duration_text, parse_bool, parse_duration, parse_int, parse_uint, quoted
 
@@ -24,8 +23,7 @@ class FlagError(ValueError):
     """A flag that does not exist, or a value that it does not take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """One flag. ``kind``: bool, string, int, uint, duration (seconds) or strings; hidden ones are newer
     than the help text that users know."""
 
@@ -47,17 +45,19 @@ def text_flag(name: str, text: str, default: str = "", short: str = "", hidden: 
     return Flag(name, "string", default, text, short, hidden)
 
 
-@dataclass(slots=True)
 class Parsed:
     """What a command line said: the values that were given, and the arguments between them.
 
     ``dash`` is where ``--`` stood among the arguments, -1 when there was none. ``help`` was asked for.
     """
 
-    given: dict[str, Value]
-    arguments: list[str]
-    dash: int = -1
-    help: bool = False
+    __slots__ = ("arguments", "dash", "given", "help")
+
+    def __init__(self, given: dict[str, Value], arguments: list[str]) -> None:
+        self.given = given
+        self.arguments = arguments
+        self.dash = -1
+        self.help = False
 
 
 def flag_value(flag: Flag, word: str) -> Value:

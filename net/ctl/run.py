@@ -7,6 +7,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
+from tercet.core.errors import TercetError
+
 from .command import Command, Program
 from .context import Context, complain, write
 from .failures import ERROR, Failure
@@ -52,6 +54,11 @@ def run_program(program: Program, words: Sequence[str], environment: Mapping[str
         if failure.text:
             complain(f"Error: {failure.text}\n")
         return failure.status
+    except TercetError as error:
+        from .calls import error_text
+
+        complain(f"Error: {error_text(error)}\n")
+        return ERROR
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return 0

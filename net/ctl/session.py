@@ -6,28 +6,20 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any
 
 import trio
 
 from tercet.core.errors import TercetError
-from tercet.core.rpc_errors import RpcError
 
 from ..client.client import Client, open_client
 from ..client.connection import Patience
-from ..dial import read_url
 from ..real import RealClock, RealDisk, RealNetwork, RealRng
-from ..tls_context import ClientCredentials
-from ..tls_settings import ClientTls, TlsError
 from ..world import World
-from .calls import ask, error_text
-from .context import Settings, complain
-from .failures import BAD_ARGS, BAD_CONNECTION, ERROR, Failure
+from .calls import login_failed, readable
+from .context import Settings
+from .failures import ERROR, Failure
 
-__all__ = ["call_once", "check_tls", "connect", "lookup_services", "world"]
-
-#: Stands for an endpoint that nobody can read: it refuses.
-NOWHERE = "http://127.0.0.1:0"
+__all__ = ["connect", "lookup_services", "world"]
 
 
 class _QuietProbe:
@@ -60,14 +52,6 @@ def world() -> World:
     )
 
 
-def check_tls(tls: ClientTls) -> None:
-    """Fail at once when certificates cannot be read."""
-    try:
-        ClientCredentials(world(), tls).context()
-    except (OSError, TlsError) as error:
-        raise Failure(BAD_ARGS, getattr(error, "strerror", None) or str(error)) from None
-
-
 @asynccontextmanager
 async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIterator[Client]:
     """A client that is logged in where there is a user. ``endpoints``: those instead of the settings' own.
@@ -77,7 +61,7 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
     """
     client = open_client(
         world(),
-        [_readable(url) for url in endpoints or settings.endpoints] or [NOWHERE],
+        readable(endpoints or settings.endpoints),
         request_timeout=max(settings.command_timeout, 1e-3),
         tls=settings.tls,
         login=settings.login,
@@ -90,28 +74,9 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
     async with client:
         try:
             await client.log_in()
-        except RpcError as error:
-            if error.message != "etcdserver: authentication is not enabled":
-                raise Failure(BAD_CONNECTION, error_text(error)) from None
-            _note("retrying of unary invoker failed", error)
         except TercetError as error:
-            raise Failure(BAD_CONNECTION, error_text(error)) from None
+            login_failed(error, world().clock.wall)
         yield client
-
-
-def _note(message: str, error: RpcError) -> None:
-    """What etcd's client says on the way, in its words, as one JSON line on standard error."""
-    from ..log import JsonLog  # only here: rarely needed
-
-    JsonLog(complain, world().clock.wall).log("warn", message, {"error": error_text(error)})
-
-
-def _readable(url: str) -> str:
-    try:
-        read_url(url)
-    except ValueError:
-        return NOWHERE
-    return url
 
 
 def lookup_services(name: str) -> tuple[tuple[str, int], ...]:
@@ -122,9 +87,3 @@ def lookup_services(name: str) -> tuple[tuple[str, int], ...]:
         return ()
     except ValueError as error:
         raise Failure(ERROR, str(error)) from None
-
-
-async def call_once(settings: Settings, path: str, request: Any, answer: type[Any]) -> Any:
-    """One unary call on a client of its own. Raises ``TercetError``."""
-    async with connect(settings) as client:
-        return await ask(client, path, request, answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..client.values import prefix_end
+from ..client.prefix import prefix_end
 from .context import complain, write_bytes
 from .rows import ROWS
 from .show import unsupported

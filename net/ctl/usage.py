@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from .command import Command, Program
 from .flagset import Flag, default_text
 from .tabwriter import align
+from .text import quoted
 
-__all__ = ["help_text"]
+__all__ = ["help_text", "usage_text"]
 
 
 def help_text(program: Program, path: tuple[Command, ...], help_flag: bool = True) -> str:
@@ -32,8 +33,26 @@ def help_text(program: Program, path: tuple[Command, ...], help_flag: bool = Tru
         own = (*own, Flag("help", "bool", False, f"help for {command.name}", "h"))
     sections.append("OPTIONS:\n" + _options(own))
     if not is_root:
-        sections.append("GLOBAL OPTIONS:\n" + _options(program.flags))
+        above = (flag for one in path[:-1] for flag in one.inherited)
+        sections.append("GLOBAL OPTIONS:\n" + _options((*program.flags, *above)))
     return align("\n".join(sections) + "\n")
+
+
+def usage_text(command: Command) -> str:
+    """The shorter usage that a line of a transaction is answered with when its flags are wrong."""
+    flags = (*command.flags, Flag("help", "bool", False, f"help for {command.name}", "h"))
+    rows = [_usage_row(flag) for flag in sorted(flags, key=lambda one: one.name) if not flag.hidden]
+    width = max(len(left) for left, _ in rows) + 3
+    lines = "".join(f"{left:{width}}{right}\n" for left, right in rows)
+    return f"Usage:\n   {command.use} [flags]\n\nFlags:\n{lines}\n"
+
+
+def _usage_row(flag: Flag) -> tuple[str, str]:
+    left = f"  -{flag.short}, --{flag.name}" if flag.short else f"      --{flag.name}"
+    if flag.kind != "bool":
+        left += f" {flag.kind}"
+    default = f" (default {quoted(flag.default)})" if isinstance(flag.default, str) and flag.default else ""
+    return left, flag.text + default
 
 
 def _children(command: Command) -> list[tuple[str, Command]]:

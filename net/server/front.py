@@ -17,8 +17,9 @@ from typing import TypeAlias
 import trio
 from msgspec import structs
 
-from tercet.core.wire.http2_frames import PREFACE, Http2Limits
+from tercet.core.wire.http2_frames import PREFACE
 from tercet.core.wire.http2_head import Route
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.core.wire.http2_streams import Stream, UnaryRequest
 
 from ..config import UNBOUNDED_STREAMS, MemberConfig
@@ -130,15 +131,16 @@ class Front:
         """Connections of either protocol."""
         return self._open
 
-    def calls_under_way(self) -> dict[str, int]:
-        """By path, the gRPC calls that a handler has and that have no status yet."""
-        found: dict[str, int] = {}
+    def calls_under_way(self) -> dict[Route, int]:
+        """By route, the gRPC calls that a handler has and that have no status yet."""
+        found: dict[Route, int] = {}
         for connection in self._connections:
             for stream in connection.protocol.streams.values():
                 if (isinstance(stream, UnaryRequest) and not stream.answered) or (
                     isinstance(stream, Stream) and not stream.finished
                 ):
-                    found[stream.head.path] = found.get(stream.head.path, 0) + 1
+                    route = stream.head.route
+                    found[route] = found.get(route, 0) + 1
         return found
 
     async def run(self) -> None:

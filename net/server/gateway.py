@@ -1,31 +1,30 @@
 """The JSON gateway: ``POST /v3/kv/range`` and its sisters, in front of the same services as gRPC.
 
 Which path is which method is data (``ROUTES``); everything else follows from the methods' descriptors. A
-unary handler is a plain function that may answer later, so the gateway waits for it; a streaming one runs
-in the connection's task with the body's JSON values as its incoming messages. A unary method that may wait
-for long (a lock) has a streaming handler; its one message is the answer, and it ends with its client.
+unary handler is a plain function that may answer later, so the gateway waits for it; how the others are
+called is ``gateway_calls``, and how failures look ``gateway_errors``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
-from http import HTTPStatus
 from typing import Final
 
 import trio
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from tercet.core.rpc_errors import RpcError, Status
 from tercet.core.wire.services import METHODS, Method
 
 from .call import Methods, StreamHandler, UnaryHandler
-from .gateway_json import InputError, documents, dumps, from_json, to_json
+from .gateway_calls import StreamingCall, WaitingCall
+from .gateway_errors import GatewayFailure
+from .gateway_json import InputError, documents, from_json
+from .gateway_long import json_pieces
+from .inner_call import InnerCall
 
-__all__ = [
-    "HTTP_STATUS", "PREFIXES", "ROUTES", "SINCE_3_5", "Gateway", "GatewayFailure", "error_body",
-    "stream_error_body",
-]
+__all__ = ["PREFIXES", "ROUTES", "SINCE_3_5", "Gateway"]
 
 PREFIXES: Final = ("/v3", "/v3beta")
 
@@ -90,178 +89,6 @@ ROUTES: Final[Mapping[str, str]] = {
 #: Paths that etcd 3.4 does not have.
 SINCE_3_5: Final = ("/maintenance/downgrade",)
 
-#: gRPC status -> HTTP status, as the gateway of etcd 3.4 maps them.
-HTTP_STATUS: Final[Mapping[int, int]] = {
-    0: 200, 1: 408, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 412, 10: 409, 11: 400,
-    12: 501, 13: 500, 14: 503, 15: 500, 16: 401,
-}
-
-
-def error_body(code: int, message: str) -> bytes:
-    """The JSON of a failed call."""
-    return dumps({"error": message, "message": message, "code": code}).encode()
-
-
-def stream_error_body(code: int, message: str) -> bytes:
-    """The JSON of a failed stream: its only line, or its last one."""
-    status = HTTP_STATUS.get(code, 500)
-    error = {
-        "grpc_code": code,
-        "http_code": status,
-        "message": message,
-        "http_status": HTTPStatus(status).phrase,
-    }
-    return dumps({"error": error}).encode()
-
-
-class GatewayFailure(Exception):
-    """A call failed before its first answer."""
-
-    def __init__(
-        self, code: int, message: str, *, from_service: bool = True, streaming: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.from_service = from_service  # False: the body could not be read
-        self.streaming = streaming  # the method would have answered with a stream
-
-
-class _Unary:
-    """A ``UnaryCall`` whose answer is waited for."""
-
-    client_common_name = ""  # the gateway shows tokens only, as etcd's does
-
-    __slots__ = ("deadline", "failure", "finished", "message", "metadata", "path", "response")
-
-    def __init__(self, path: str, message: bytes, metadata: Mapping[str, str]) -> None:
-        self.path = path
-        self.message = message
-        self.metadata = metadata
-        self.deadline: float | None = None
-        self.response = b""
-        self.failure: GatewayFailure | None = None
-        self.finished = trio.Event()
-
-    def reply(self, message: bytes) -> None:
-        self.response = message
-        self.finished.set()
-
-    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
-        self.reply(b"".join(parts))
-
-    @property
-    def answered(self) -> bool:
-        return self.finished.is_set()
-
-    def fail(self, code: int, message: str) -> None:
-        self.failure = GatewayFailure(int(code), message)
-        self.finished.set()
-
-
-class _Stream:
-    """A ``StreamCall`` that reads the body's values and writes one JSON object a line.
-
-    A watch goes on when its body has ended; any other stream learns of the half-close.
-    """
-
-    client_common_name = ""  # the gateway shows tokens only, as etcd's does
-
-    def __init__(
-        self,
-        method: Method,
-        messages: list[bytes],
-        metadata: Mapping[str, str],
-        remote: str,
-        write: Callable[[bytes], Awaitable[None]],
-    ) -> None:
-        self.metadata = metadata
-        self.path = method.path
-        self.remote = remote
-        self.deadline: float | None = None
-        self.status: tuple[int, str] | None = None
-        self.sent = 0
-        self._method = method
-        self._messages = messages
-        self._write = write
-        self._ended = trio.CancelScope()
-
-    async def receive(self) -> bytes | None:
-        await trio.lowlevel.checkpoint()
-        if self._messages:
-            return self._messages.pop(0)
-        if self._method.path == ROUTES["/watch"]:
-            await trio.sleep_forever()
-        return None
-
-    async def send(self, message: bytes) -> None:
-        text = to_json(_decode(self._method.response, message))
-        self.sent += 1
-        await self._write(f'{{"result":{text}}}\n'.encode())
-
-    def finish(self, code: int = 0, message: str = "") -> None:
-        if self.status is None:
-            self.status = (int(code), message)
-            self._ended.cancel()
-
-    async def run(self, handler: StreamHandler) -> None:
-        """Run the handler until it returns or finishes; a failure after the first answer is a last line."""
-        with self._ended:
-            try:
-                await handler(self)
-            except RpcError as error:
-                self.status = (int(error.code), error.message)
-            except DecodeError:
-                self.status = (int(Status.INTERNAL), "grpc: failed to unmarshal the received message")
-        code, message = self.status or (0, "")
-        if code == 0:
-            return
-        if not self.sent:
-            raise GatewayFailure(code, message, streaming=True)
-        await self._write(stream_error_body(code, message))
-
-
-class _Long:
-    """A ``StreamCall`` for a unary method whose handler runs as a task: one message each way."""
-
-    client_common_name = ""  # the gateway shows tokens only, as etcd's does
-
-    def __init__(self, path: str, message: bytes, metadata: Mapping[str, str]) -> None:
-        self.path = path
-        self.metadata = metadata
-        self.deadline: float | None = None
-        self._message: bytes | None = message
-        self._response: bytes | None = None
-        self._status = (int(Status.INTERNAL), "no answer")
-
-    async def receive(self) -> bytes | None:
-        await trio.lowlevel.checkpoint()
-        message, self._message = self._message, None
-        return message
-
-    async def send(self, message: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self._response = message
-
-    def finish(self, code: int = 0, message: str = "") -> None:
-        self._status = (int(code), message)
-
-    async def run(self, handler: StreamHandler) -> bytes:
-        """The serialised response; raises ``GatewayFailure``."""
-        try:
-            await handler(self)
-        except RpcError as error:
-            raise GatewayFailure(int(error.code), error.message) from None
-        if self._response is None:
-            raise GatewayFailure(*self._status)
-        return self._response
-
-
-def _decode(message_class: type[Message], data: bytes) -> Message:
-    message = message_class()
-    message.ParseFromString(data)
-    return message
-
 
 class Gateway:
     """The gateway of one member.
@@ -309,20 +136,20 @@ class Gateway:
         """The call may take long to answer, or to begin: it should be cancelled when its client goes."""
         return path in self._long or (self._slots is not None and self._slots.value == 0)
 
-    async def call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> bytes:
-        """Answer a unary method with JSON; raises ``GatewayFailure``."""
+    async def call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> list[bytes]:
+        """Answer a unary method with JSON, a long one in pieces; raises ``GatewayFailure``."""
         async with self._slots or nullcontext():
             return await self._call(path, body, metadata)
 
-    async def _call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> bytes:
+    async def _call(self, path: str, body: bytes, metadata: Mapping[str, str]) -> list[bytes]:
         method, handler = self._unary[path]
         request = _first(method, body)
         if path in self._long:
-            response = await _Long(method.path, request, metadata).run(self._long[path])
-            return to_json(_decode(method.response, response)).encode()
+            response = await WaitingCall(method.path, request, metadata).run(self._long[path])
+            return await _as_json(method, (response,))
         if handler is None:
             raise _not_implemented(method)
-        call = _Unary(method.path, request, metadata)
+        call = InnerCall(request, metadata)
         try:
             handler(call)
         except RpcError as error:
@@ -330,9 +157,9 @@ class Gateway:
         except DecodeError:
             raise GatewayFailure(Status.INTERNAL, "grpc: failed to unmarshal the received message") from None
         await call.finished.wait()
-        if call.failure is not None:
-            raise call.failure
-        return to_json(_decode(method.response, call.response)).encode()
+        if call.error is not None:
+            raise GatewayFailure(int(call.error.code), call.error.message)
+        return await _as_json(method, call.parts)
 
     async def stream(
         self,
@@ -353,7 +180,28 @@ class Gateway:
         if handler is None:
             raise _not_implemented(method)
         async with self._slots or nullcontext():
-            await _Stream(method, messages, metadata, remote, write).run(handler)
+            await StreamingCall(method, messages, metadata, remote, write).run(handler)
+
+
+async def _as_json(method: Method, parts: Sequence[bytes]) -> list[bytes]:
+    """The pieces of an answer; between two of them everything else has its turn."""
+    pieces: list[bytes] = []
+    for text in json_pieces(method.response, await _joined(parts)):
+        if pieces:
+            await trio.lowlevel.checkpoint()
+        pieces.append(text.encode())
+    return pieces
+
+
+async def _joined(parts: Sequence[bytes]) -> memoryview:
+    if len(parts) == 1:
+        return memoryview(parts[0])
+    whole, at = bytearray(sum(map(len, parts))), 0
+    for part in parts:
+        whole[at : at + len(part)] = part
+        at += len(part)
+        await trio.lowlevel.checkpoint()
+    return memoryview(whole)
 
 
 def _text(body: bytes) -> str:

@@ -18,6 +18,8 @@ from typing import Any, Final, cast
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from .json_complaint import json_complaint
+
 __all__ = ["DEPTH_MAX", "InputError", "documents", "dumps", "from_json", "to_json"]
 
 #: Nested objects deeper than this are refused: transactions may nest, but not without end.
@@ -31,6 +33,7 @@ _BOUNDS: Final = {
     "uint64": (0, (1 << 64) - 1),
     "int32": (-(1 << 31), (1 << 31) - 1),
     "uint32": (0, (1 << 32) - 1),
+    "uint8": (0, 255),
 }
 _ESCAPES: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026",
                                  "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -42,8 +45,13 @@ class InputError(ValueError):
 
 def documents(text: str) -> Iterator[Any]:
     """The JSON values that stand one after the other in a body; ``InputError`` at the first bad one."""
-    decoder = json.JSONDecoder()
     at = 0
+
+    def refuse(constant: str) -> None:
+        """``NaN`` and the infinities are JSON to Python alone."""
+        raise json.JSONDecodeError(constant, text, at)
+
+    decoder = json.JSONDecoder(parse_constant=refuse, parse_float=_Float)
     while True:
         while at < len(text) and text[at] in " \t\r\n":
             at += 1
@@ -51,13 +59,10 @@ def documents(text: str) -> Iterator[Any]:
             return
         try:
             value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as problem:
-            if problem.pos >= len(text) or "Unterminated" in problem.msg:
-                raise InputError("unexpected EOF") from None
-            found = text[problem.pos]
-            raise InputError(f"invalid character {found!r} looking for beginning of value") from None
+        except json.JSONDecodeError:
+            raise InputError(json_complaint(text, at) or "unexpected EOF") from None
         except ValueError:  # Python's bound on the digits of an integer
-            raise InputError("json: number with too many digits") from None
+            raise InputError(_TOO_LONG) from None
         except RecursionError:
             raise InputError("exceeded max depth") from None
         yield value
@@ -157,25 +162,37 @@ def _go_name(field: FieldDescriptor) -> str:
 
 
 def _bytes(value: Any) -> bytes:
+    if isinstance(value, list):
+        return bytes(_integer("uint8", item) for item in value)
     if not isinstance(value, str):
         raise _mismatch(value, "[]uint8")
     text = value.replace("\r", "").replace("\n", "")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(f"illegal base64 data at input byte {_bad_base64_at(text)}") from None
+        where = _bad_base64_at(value.encode("utf-8", "replace"))
+        raise InputError(f"illegal base64 data at input byte {where}") from None
 
 
-def _bad_base64_at(text: str) -> int:
-    """Where Go says the damage is: at the first wrong character, or at the start of the last group."""
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+def _bad_base64_at(text: bytes) -> int:
+    """Where Go says the damage is, which reads four characters at a time, and no line breaks."""
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    count = 0  # of the group's characters that have been read
     for at, character in enumerate(text):
-        if character not in alphabet and character != "=":
+        if character in b"\r\n":
+            continue
+        if character in alphabet:
+            count = (count + 1) % 4
+            continue
+        if character != b"="[0] or count < 2:
             return at
-    padding = text.find("=")
-    if 0 <= padding < len(text) - 2:
-        return padding
-    return len(text) // 4 * 4
+        rest = text[at + 1 :].lstrip(b"\r\n")
+        if count == 3:
+            return len(text) - len(rest)
+        if not rest:
+            return len(text)
+        return at if rest[:1] != b"=" else len(text) - len(rest[1:].lstrip(b"\r\n"))
+    return len(text) - count
 
 
 def _enum(enum: EnumDescriptor, value: Any) -> int:
@@ -185,7 +202,7 @@ def _enum(enum: EnumDescriptor, value: Any) -> int:
         if known is None:
             raise InputError(f'unknown value "{value}" for enum {_go_type(enum)}')
         return known.number
-    return _integer("int32", value)
+    return _integer("int32", value, _go_type(enum))
 
 
 def _go_type(enum: EnumDescriptor) -> str:
@@ -194,24 +211,43 @@ def _go_type(enum: EnumDescriptor) -> str:
     return f"{package}.{enum.full_name.removeprefix(package + '.').replace('.', '_')}"
 
 
-def _integer(go_type: str, value: Any) -> int:
-    shown: Any = value
-    if isinstance(value, str):
+def _integer(kind: str, value: Any, go_type: str = "") -> int:
+    """A number, or one in a string. ``go_type``: what complaints call it, where that is not ``kind``."""
+    go_type = go_type or kind
+    if isinstance(value, str) and kind != "uint8":
         try:
-            value = json.loads(value) if value.strip() == value else None
+            value = json.loads(value, parse_float=_Float)
         except ValueError:
-            shown = value[:1]
-            raise InputError(f"invalid character {shown!r} looking for beginning of value") from None
+            raise InputError(json_complaint(value, alone=True) or _TOO_LONG) from None
         except RecursionError:
             raise InputError("exceeded max depth") from None
+        if value is None:
+            return 0
     if isinstance(value, float):
-        raise InputError(f"json: cannot unmarshal number {shown} into Go value of type {go_type}")
+        raise InputError(f"json: cannot unmarshal number {value} into Go value of type {go_type}")
     if not isinstance(value, int) or isinstance(value, bool):
         raise _mismatch(value, go_type)
-    low, high = _BOUNDS[go_type]
+    low, high = _BOUNDS[kind]
     if not low <= value <= high:
         raise InputError(f"json: cannot unmarshal number {value} into Go value of type {go_type}")
     return value
+
+
+_TOO_LONG = "json: number with too many digits"
+
+
+class _Float(float):
+    """A number that is no integer; shown as it was written."""
+
+    def __new__(cls, text: str) -> _Float:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def _mismatch(value: Any, go_type: str) -> InputError:

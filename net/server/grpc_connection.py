@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 from google.protobuf.message import DecodeError
 
-from tercet.core.rpc_errors import RpcError, Status
+from tercet.core.rpc_errors import UNREADABLE_TEXT, RpcError, Status
 from tercet.core.wire.http2 import ServerConnection
 from tercet.core.wire.http2_streams import (
     Event,
@@ -85,6 +85,7 @@ class GrpcStreamCall:
                 return None
             await self._arrived.park()
         message = self._inbox.popleft()
+        self._stream.head.route.received += 1
         self._connection.protocol.consumed(self._stream, message)
         self._connection.front.flusher.request()
         return message
@@ -96,6 +97,7 @@ class GrpcStreamCall:
         stream = self._stream
         limit = connection.front.limits.stream_queue_bytes
         connection.protocol.send_message(stream, message)
+        stream.head.route.sent += 1
         connection.front.flusher.request()
         while True:
             if stream.queued > limit:
@@ -242,8 +244,8 @@ class GrpcConnection:
             handler(request)
         except RpcError as error:
             request.fail(error.code, error.message)
-        except DecodeError as error:
-            request.fail(Status.INTERNAL, f"grpc: error unmarshalling request: {error}")
+        except DecodeError:
+            request.fail(Status.INTERNAL, UNREADABLE_TEXT)
 
     def _open(self, stream: Stream) -> None:
         call = GrpcStreamCall(self, stream)
@@ -258,8 +260,8 @@ class GrpcConnection:
                 await handler(call)
             except RpcError as error:
                 call.finish(error.code, error.message)
-            except DecodeError as error:
-                call.finish(Status.INTERNAL, f"grpc: error unmarshalling request: {error}")
+            except DecodeError:
+                call.finish(Status.INTERNAL, UNREADABLE_TEXT)
             else:
                 call.finish()
 

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config import MemberConfig
-from ..metrics import Sample
+from ..metric_names import TTL_SECONDS
+from ..metrics import Counts, Sample
 from ..quota import DEFAULT_QUOTA_BYTES
 
 __all__ = ["node_samples"]
 
 
 
-def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
+def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample | Counts]:
     """The present values of a node (``net.node.Node``)."""
     machine = node.machine
     yield Sample("etcd_server_has_leader", float(bool(node.leader_id)))
@@ -36,6 +37,8 @@ def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
     yield Sample("etcd_mvcc_db_total_size_in_bytes", size)
     yield Sample("etcd_mvcc_db_total_size_in_use_in_bytes", in_use)
     yield Sample("etcd_debugging_mvcc_db_total_size_in_bytes", size)
+    if node.keeper is not None:
+        yield Sample("etcd_mvcc_db_open_read_transactions", float(node.keeper.backend.readers()))
     tally = machine.tally
     for name, count in (
         ("put", tally.puts), ("delete", tally.deletes), ("range", tally.ranges), ("txn", tally.txns),
@@ -44,4 +47,10 @@ def node_samples(node: Any, config: MemberConfig) -> Iterator[Sample]:
         yield Sample(f"etcd_debugging_mvcc_{name}_total", float(count))
     yield Sample("etcd_debugging_lease_granted_total", float(tally.leases_granted))
     yield Sample("etcd_debugging_lease_revoked_total", float(tally.leases_revoked))
+    counts = [tally.lease_ttls.get(int(seconds), 0) for seconds in TTL_SECONDS]
+    longer = tally.leases_granted - sum(counts)
+    yield Counts("etcd_debugging_lease_ttl_total", (*counts, longer), float(tally.lease_seconds))
+    yield Sample("etcd_debugging_auth_revision", float(machine.auth.revision))
+    yield Sample("etcd_server_slow_read_indexes_total", float(node.slow_reads))
+    yield Sample("etcd_server_read_indexes_failed_total", float(node.failed_reads))
     yield Sample("etcd_server_quota_backend_bytes", float(config.quota_backend_bytes or DEFAULT_QUOTA_BYTES))

@@ -15,7 +15,8 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from tercet.core.wire.services import METHODS, Method
 
-from .gateway import HTTP_STATUS, PREFIXES, ROUTES
+from .gateway import PREFIXES, ROUTES
+from .gateway_errors import HTTP_STATUS
 
 __all__ = ["document", "openapi"]
 

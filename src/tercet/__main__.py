@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "bench": ("tercet.jepsen_like.bench.commands", "bench"),
     "fuzz": ("tercet.jepsen_like.fuzz", "fuzz_command"),
     "gateway": ("tercet.net.proxy_commands", "gateway"),
+    "grpc-proxy": ("tercet.net.grpc_proxy.command", "grpc_proxy"),
     "openapi": ("tercet.net.server.openapi", "openapi"),
 }
 SIM_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -57,8 +58,9 @@ def _sim(words: list[str]) -> NoReturn:
     out = sys.stdout if words in ([], ["--help"]) else sys.stderr
     out.write(
         "Usage: tercet sim COMMAND [OPTIONS]...\n\n"
-        "  run      simulate a cluster from a seed\n"
-        "  explore  run the bare core through random schedules\n"
+        "  run      simulate a whole cluster with clients and faults from one integer, and check it\n"
+        "  explore  search schedules of the bare core, at random or all of a small scope\n\n"
+        "Try: tercet sim run --seed 7 --seconds 6 --trace run.trace && tercet trace export run.trace\n"
     )
     sys.exit(0 if out is sys.stdout else 2)
 

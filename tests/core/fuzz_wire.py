@@ -14,7 +14,8 @@ from hpack import Encoder
 
 from tercet.core.wire.grpc import frame_message
 from tercet.core.wire.http2 import ServerConnection
-from tercet.core.wire.http2_frames import FRAME, PREFACE, Http2Limits, settings_frame
+from tercet.core.wire.http2_frames import FRAME, PREFACE, settings_frame
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.core.wire.http2_streams import MessageReceived, Stream, StreamOpened, UnaryRequest
 
 from .http2_tools import PUT, ROUTES, WATCH, fields, frame, window

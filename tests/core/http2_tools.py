@@ -9,8 +9,9 @@ from hpack import Decoder, Encoder
 
 from tercet.core.wire.grpc import frame_message
 from tercet.core.wire.http2 import ServerConnection
-from tercet.core.wire.http2_frames import FRAME, PREFACE, Http2Limits, settings_frame
+from tercet.core.wire.http2_frames import FRAME, PREFACE, settings_frame
 from tercet.core.wire.http2_head import Route
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.core.wire.http2_streams import Event
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)

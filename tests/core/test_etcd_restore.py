@@ -69,7 +69,7 @@ def machine_in(table: Table) -> Machine:
                 return data
         raise AssertionError((mod_revision, sub))
 
-    store.fetch = fetch
+    store.resident.fetch = fetch
     return loaded.machine
 
 

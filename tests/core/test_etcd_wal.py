@@ -14,7 +14,7 @@ from tercet.core.errors import Corruption
 from tercet.core.etcd_schema import StoredMember
 from tercet.core.etcd_wal import CannotAdopt, EtcdLog, convert, is_etcd_log, members_at, read_log
 from tercet.core.machine import Command, Machine, encode_command
-from tercet.core.raft.types import Entry, HardState
+from tercet.core.raft.types import Entry, EntryKind, HardState
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.core.wire.proto import stored_pb2 as stored
 
@@ -102,7 +102,6 @@ def test_an_entry_written_again_replaces_what_came_after_it() -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "words"),
     [
-        (ADDED, 1, "changes the members"),
         (stored.RaftRequest(ID=1).SerializeToString() + b"\xe2\x44\x02hi", 0, "about users"),
         (
             stored.RaftRequest(put=PUT, header=stored.RaftRequestHeader(username="u")).SerializeToString(),
@@ -128,6 +127,43 @@ def test_the_members_are_those_of_the_log_if_it_has_its_beginning() -> None:
     assert members_at(log, 2, known) == []
     later = EtcdLog(entries={8: stored.RaftEntry(index=8)}, snapshots={})
     assert [(member.id, member.is_learner) for member in members_at(later, 8, known)] == [(3, True)]
+
+
+def changed(kind: int, member: StoredMember, *, promoted: bool = False) -> bytes:
+    """A change of the members as etcd writes it."""
+    context = msgspec.json.decode(msgspec.json.encode(member)) | ({"isPromote": True} if promoted else {})
+    change = stored.ConfChange(type=kind, member_id=member.id, context=msgspec.json.encode(context))
+    return change.SerializeToString()
+
+
+def test_changes_of_the_members_that_the_database_has_not_seen_become_ours() -> None:
+    new = StoredMember(id=8, peer_urls=("http://b:1",), is_learner=True)
+    writer = Writer()
+    writer.file(
+        WHO,
+        entry(1, 1, ADDED, 1),
+        entry(2, 2, changed(3, new), 1),
+        entry(3, 2, changed(0, StoredMember(id=8), promoted=True), 1),
+        entry(4, 2, changed(2, StoredMember(id=8, peer_urls=("http://c:1",))), 1),
+        entry(5, 2, stored.ConfChange(type=1, member_id=7).SerializeToString(), 1),
+    )
+    log = read_log(writer.files)
+    machine = Machine()
+    seen = []
+    for one in convert(log, 0):
+        assert machine.apply(one).error is None
+        seen.append([(m.id, m.peer_urls, m.is_learner) for m in machine.members.all()])
+        told = [(m.id, m.peer_urls, m.is_learner) for m in members_at(log, one.index, ())]
+        assert told == seen[-1]
+    first = (7, ("http://a:1",), False)
+    assert seen == [
+        [first],
+        [first, (8, ("http://b:1",), True)],
+        [first, (8, ("http://b:1",), False)],
+        [first, (8, ("http://c:1",), False)],
+        [(8, ("http://c:1",), False)],
+    ]
+    assert [one.kind == EntryKind.CONF_CHANGE for one in convert(log, 0)] == [True, True, True, False, True]
 
 
 def test_a_file_that_does_not_continue_the_one_before_is_refused() -> None:

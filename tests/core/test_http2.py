@@ -9,7 +9,8 @@ import pytest
 
 from tercet.core.wire.grpc import frame_message
 from tercet.core.wire.http2 import ServerConnection
-from tercet.core.wire.http2_frames import ErrorCode, Http2Limits, settings_frame
+from tercet.core.wire.http2_frames import ErrorCode, settings_frame
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.core.wire.http2_streams import (
     Event,
     HalfClosed,

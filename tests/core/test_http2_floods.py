@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tercet.core.wire.grpc import frame_message
-from tercet.core.wire.http2_frames import ErrorCode, Http2Limits, settings_frame
+from tercet.core.wire.http2_frames import ErrorCode, settings_frame
 from tercet.core.wire.http2_guard import Bucket
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.core.wire.http2_streams import UnaryRequest
 
 from .http2_tools import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tercet.core.wire.grpc import MessageReader, frame_message
 from tercet.core.wire.http2 import ServerConnection
-from tercet.core.wire.http2_frames import Http2Limits
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.core.wire.http2_streams import (
     HalfClosed,
     MessageReceived,

@@ -13,6 +13,7 @@ from tercet.core.members import (
     MemberCommand,
     Members,
     MemberView,
+    added_member,
     added_member_id,
     bootstrap_entries,
     conf_change,
@@ -41,6 +42,23 @@ def change(machine: Machine, command: MemberCommand, payload: bytes) -> Outcome:
 def add(machine: Machine, member_id: int, url: str, *, learner: bool = False) -> Outcome:
     member = rpc.Member(ID=member_id, peerURLs=[url], isLearner=learner)
     return change(machine, MemberCommand.ADD, member.SerializeToString())
+
+
+def test_how_many_learners_there_may_be_travels_with_who_adds_one() -> None:
+    """All members must decide alike, whatever their own flags say; a log of before says nothing, so one."""
+    machine = cluster()
+
+    def join(member_id: int, most: int) -> RpcError | None:
+        member = rpc.Member(ID=member_id, peerURLs=[f"http://{member_id}:2380"], isLearner=True)
+        return change(machine, MemberCommand.ADD, added_member(member, most)).error
+
+    assert add(machine, 4, "http://d:2380", learner=True).error is None
+    assert add(machine, 5, "http://e:2380", learner=True).error == rpc_errors.TOO_MANY_LEARNERS
+    assert join(5, 1) == rpc_errors.TOO_MANY_LEARNERS
+    assert join(5, 2) is None
+    assert join(6, 2) == rpc_errors.TOO_MANY_LEARNERS
+    assert join(6, 3) is None
+    assert [member.id for member in machine.members.all() if member.is_learner] == [4, 5, 6]
 
 
 def remove(machine: Machine, member_id: int) -> Outcome:

@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 
 from tercet.core import rpc_errors
-from tercet.core.mvcc import hashing, pages
+from tercet.core.mvcc import draft as drafts
+from tercet.core.mvcc import evaluate, hashing, pages, steps
+from tercet.core.mvcc import store as stores
 from tercet.core.mvcc.draft import Draft
 from tercet.core.mvcc.hashing import hash_history, hash_in_pages
-from tercet.core.mvcc.pages import Steps, answer_in_pages, finish, range_is_long
+from tercet.core.mvcc.pages import answer_in_pages, range_is_long
 from tercet.core.mvcc.ranges import answer_range
 from tercet.core.mvcc.record import Record
+from tercet.core.mvcc.steps import Steps, finish
 from tercet.core.mvcc.store import Store
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
+from tercet.net.server.services.watcher import Watcher
 
 
 def everything(**fields: Any) -> rpc.RangeRequest:
@@ -27,9 +31,9 @@ def everything(**fields: Any) -> rpc.RangeRequest:
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a few keys, so that every read here takes many steps."""
-    for module in (pages, hashing):
+    for module in (drafts, evaluate, hashing, pages, steps, stores):
         monkeypatch.setattr(module, "PAGE_KEYS", 4)
-        monkeypatch.setattr(module, "FIRST_BATCH", 3)
+    monkeypatch.setattr(pages, "FIRST_BATCH", 3)
 
 
 def change(store: Store, draw: random.Random) -> None:
@@ -180,7 +184,7 @@ def test_wire_forms_that_are_on_disk_are_fetched_together() -> None:
     store = filled(random.Random(6))
     disk = {(record.mod_revision, record.sub): record.data for record in store.records()}
     expected = answer_range(store, everything())
-    store.resident_limit = 0
+    store.resident.limit = 0
     store.settle(store.take_fresh()[0])
     asked: list[int] = []
 
@@ -188,6 +192,28 @@ def test_wire_forms_that_are_on_disk_are_fetched_together() -> None:
         asked.append(len(records))
         return [disk[record.mod_revision, record.sub] or b"" for record in records]
 
-    store.fetch_all = fetch_all
+    store.resident.fetch_all = fetch_all
     assert b"".join(finish(answer_in_pages(store, everything()))) == expected
     assert max(asked) > 1
+
+
+def test_a_watcher_is_told_of_large_values_that_are_on_disk_in_bounded_pieces() -> None:
+    store = Store()
+    for number in range(64):
+        draft = Draft(store)
+        draft.put(b"%02d" % number, b"v" * 100_000, 0)
+        store.advance(draft.delta())
+    disk = {(record.mod_revision, record.sub): record.data for record in store.records()}
+    store.resident.fetch_all = lambda records: [disk[one.mod_revision, one.sub] or b"" for one in records]
+    store.resident.limit = 0
+    store.settle(store.take_fresh()[0])
+    store.resident.limit = 4_000_000
+    watcher = Watcher(
+        1, b"", None, 2, no_put=False, no_delete=False, prev_kv=False, fragment=False, progress_notify=False
+    )
+    told: list[int] = []
+    while watcher.lagging:
+        events, _ = watcher.take(store)
+        assert len(events) < 10, "about half a megabyte"
+        told += [event.record.mod_revision for event in events]
+    assert told == list(range(2, 66))

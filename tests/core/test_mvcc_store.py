@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from tercet.core.mvcc.draft import Draft
 from tercet.core.mvcc.hashing import hash_history
-from tercet.core.mvcc.record import Record, encode_event, make_record, make_tombstone, value_of, varint
+from tercet.core.mvcc.record import Record, encode_event, make_record, make_tombstone, value_of
+from tercet.core.mvcc.steps import finish
 from tercet.core.mvcc.store import Store
 from tercet.core.mvcc.watch_index import WatchIndex
 from tercet.core.wire.proto import kv_pb2
+from tercet.core.wire.varint import encode_varint
 
 
 def put(store: Store, *keys: bytes, value: bytes = b"v") -> None:
@@ -22,7 +24,7 @@ def put(store: Store, *keys: bytes, value: bytes = b"v") -> None:
 
 def delete(store: Store, key: bytes) -> None:
     draft = Draft(store)
-    draft.delete_range(key, key + b"\0")
+    finish(draft.delete_range(key, key + b"\0"))
     store.advance(draft.delta())
 
 
@@ -50,7 +52,7 @@ def test_records_are_the_bytes_that_protobuf_would_write(
 @given(st.integers(0, 2**63 - 1))
 def test_varints_are_those_of_protobuf(number: int) -> None:
     encoded = kv_pb2.KeyValue(version=number).SerializeToString()
-    assert encoded == (b"\x20" + varint(number) if number else b"")
+    assert encoded == (b"\x20" + encode_varint(number) if number else b"")
 
 
 def test_a_key_with_a_long_history_is_scrubbed_in_bounded_steps() -> None:
@@ -185,7 +187,7 @@ def test_a_draft_changes_nothing_until_its_delta_is_applied() -> None:
     put(store, b"a")
     draft = Draft(store)
     draft.put(b"b", b"1", 0)
-    draft.delete_range(b"a", b"b")
+    finish(draft.delete_range(b"a", b"b"))
     assert [r.key for r in draft.select(b"", None, draft.revision)] == [b"b"]
     assert draft.count(b"", None, draft.revision) == 1
     assert [r.key for r in draft.select(b"", None, store.revision)] == [b"a"]

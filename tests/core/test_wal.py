@@ -85,23 +85,32 @@ def test_later_entries_replace_the_suffix_from_their_index_on() -> None:
     assert read(log.file).entries == [Entry(1, 1, b"a"), Entry(2, 2, b"B")]
 
 
-@st.composite
-def batches(draw: st.DrawFn) -> list[Batch]:
+#: A newer term; how many entries of the suffix are replaced; data of entries; a hard state's vote or none.
+APPENDS = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.integers(0, 3),
+        st.lists(st.binary(max_size=40) | st.integers(0, 700).map(bytes), max_size=3),
+        st.sampled_from([None, 0, 2**64 - 1]),
+    ),
+    max_size=8,
+)
+
+
+def batches(appends: list[tuple[bool, int, list[bytes], int | None]]) -> list[Batch]:
     """Appends as Raft makes them: hard states, entries, and now and then a replaced suffix."""
     found: list[Batch] = []
     last, term = 0, 1
-    for _ in range(draw(st.integers(0, 8))):
-        term += draw(st.integers(0, 1))
-        start = draw(st.integers(max(1, last - 2), last + 1)) if last else 1
-        data = draw(st.lists(st.binary(max_size=40) | st.integers(0, 700).map(bytes), max_size=3))
+    for newer, back, data, vote in appends:
+        term += newer
+        start = max(1, last + 1 - back)
         entries = tuple(Entry(term, start + place, value) for place, value in enumerate(data))
         last = entries[-1].index if entries else last
-        hard = draw(st.none() | st.builds(HardState, st.just(term), st.sampled_from([0, 2**64 - 1])))
-        found.append((hard, entries))
+        found.append((None if vote is None else HardState(term, vote), entries))
     return found
 
 
-@given(batches())
+@given(APPENDS.map(batches))
 def test_what_was_appended_comes_back(appended: list[Batch]) -> None:
     log, model, hard = Log(), dict[int, Entry](), HardState()
     for hard_state, entries in appended:

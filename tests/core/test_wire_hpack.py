@@ -8,18 +8,25 @@ from hpack.exceptions import HPACKError
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import decode_huffman as package_huffman
+from hpack.table import HeaderTable
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tercet.core.wire.hpack_decode import HeaderDecoder, HeaderListTooLarge, HpackError
 from tercet.core.wire.hpack_encode import encode_plain
 from tercet.core.wire.hpack_huffman import decode_huffman
+from tercet.core.wire.hpack_static import STATIC, STATIC_PLACES
 
 _NAMES = st.sampled_from([b":path", b":method", b"grpc-timeout", b"user-agent", b"token", b"x"]) | st.binary(
     min_size=1, max_size=12
 )
 _VALUES = st.sampled_from([b"", b"POST", b"4999m", b"a" * 200]) | st.binary(max_size=40)
 _FIELDS = st.lists(st.tuples(_NAMES, _VALUES, st.booleans()), max_size=8)
+
+
+def test_the_static_table_is_the_packages() -> None:
+    assert STATIC == HeaderTable.STATIC_TABLE
+    assert STATIC_PLACES == HeaderTable.STATIC_TABLE_MAPPING
 
 
 @given(st.lists(st.tuples(_FIELDS, st.booleans(), st.sampled_from([None, 0, 64, 1000, 4096])), max_size=8))

@@ -114,18 +114,6 @@ def test_joining_a_cluster_of_which_nobody_answers_is_refused(tmp_path: Path) ->
     assert "could not retrieve cluster information from the given URLs" in last_line(done.stderr)
 
 
-def test_a_data_directory_in_use_is_refused(tmp_path: Path) -> None:
-    with Cluster(tmp_path, 1) as cluster:
-        member = cluster.members[0]
-        words = list(member.arguments)
-        for flag in ("--listen-client-urls", "--listen-peer-urls"):
-            words[words.index(flag) + 1] = f"http://{HOST}:0"
-        done = run(*words, cwd=tmp_path)
-        assert done.returncode == 1
-        assert str(member.data_dir) in last_line(done.stderr)
-        assert member.healthy()
-
-
 def test_a_corrupt_record_in_the_middle_of_the_log_stops_the_member(tmp_path: Path) -> None:
     with Cluster(tmp_path, 1) as cluster:
         member = cluster.members[0]

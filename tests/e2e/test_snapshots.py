@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import trio
 
 from tercet.core.bbolt import DamagedDatabase
+from tercet.core.etcd_snapshot import Import
+from tercet.core.mvcc.record import value_of
 from tercet.net.real import real_world
 from tercet.net.restore import RestoreOptions, RestoreRefused, restore
 
@@ -26,7 +29,7 @@ PASSWORD = ["--user", "root:secret"]
 
 def one(folder: Path, program: str) -> Cluster:
     """One member, ``etcd`` or ``tercet``, on ports of its own."""
-    cluster = Cluster(folder, token="travel")
+    cluster = Cluster(folder, token="travel", flags=("--bcrypt-cost", "4"))  # every command logs in
     use(cluster.members[0], program)
     return cluster
 
@@ -106,15 +109,25 @@ def restore_with_etcdctl(snapshot: Path, cluster: Cluster) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("source", "target"), [("etcd", "tercet"), ("tercet", "etcd"), ("tercet", "tercet")])
-def test_a_cluster_goes_on_from_the_snapshot_of_another(tmp_path: Path, source: str, target: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "restoring", "target"),
+    [
+        ("etcd", restore_here, "tercet"),
+        ("tercet", restore_here, "tercet"),
+        ("tercet", restore_here, "etcd"),
+        ("tercet", restore_with_etcdctl, "etcd"),
+    ],
+)
+def test_a_cluster_goes_on_from_the_snapshot_of_another(
+    tmp_path: Path, source: str, restoring: Callable[[Path, Cluster], object], target: str
+) -> None:
     snapshot = tmp_path / "snapshot.db"
     with one(tmp_path / "source", source) as cluster:
         write_history(cluster)
         before = picture(cluster)
         cluster.etcdctl(*PASSWORD, "snapshot", "save", str(snapshot))
     cluster = one(tmp_path / "target", target)
-    (restore_with_etcdctl if target == "etcd" else restore_here)(snapshot, cluster)
+    restoring(snapshot, cluster)
     with cluster:
         assert picture(cluster) == before
         cluster.etcdctl(*PASSWORD, "put", "key/new", "1")
@@ -203,25 +216,37 @@ def test_a_snapshot_is_of_one_moment_while_writes_go_on(tmp_path: Path) -> None:
     """Two keys are always written together: no snapshot may show one without the other."""
     with one(tmp_path / "source", "tercet") as cluster:
         member = cluster.members[0]
-        for number in range(300):
-            cluster_put(member, f"fill/{number}", "v" * 3000)
+        for number in range(30):
+            cluster_put(member, f"fill/{number}", "v" * 30_000)
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, f"http://{member.endpoint}/v3/kv/txn"], stdout=subprocess.PIPE
         )
         try:
             assert writer.stdout is not None
             writer.stdout.readline()
-            for round_ in range(4):
-                snapshot = tmp_path / f"{round_}.db"
+            snapshots = [tmp_path / f"{number}.db" for number in range(8)]
+            for snapshot in snapshots:
                 cluster.etcdctl("snapshot", "save", str(snapshot))
-                target = one(tmp_path / f"target{round_}", "tercet")
-                restore_here(snapshot, target)
-                with target:
-                    left, right = target.etcdctl("get", "pair/", "--prefix", "--print-value-only").split()
-                assert left == right
         finally:
             writer.kill()
             writer.communicate()
+    pairs = [pair_in(snapshot.read_bytes()) for snapshot in snapshots]
+    for left, right in pairs:
+        assert left == right
+    assert len(set(pairs)) > 1, "nobody has written meanwhile"
+    target = one(tmp_path / "target", "tercet")
+    restore_here(snapshots[-1], target)
+    with target:
+        got = target.etcdctl("get", "pair/", "--prefix", "--print-value-only").split()
+    assert tuple(got) == tuple(value.decode() for _, value in pairs[-1])
+
+
+def pair_in(data: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Revision and value of the two keys in a snapshot."""
+    source = Import(lambda offset, length: data[offset : offset + length], len(data))
+    newest = {record.key: record for record in source.records() if record.key.startswith(b"pair/")}
+    found = [newest[key] for key in (b"pair/a", b"pair/b")]
+    return tuple((record.mod_revision, value_of(record.data or b"")) for record in found)
 
 
 def cluster_put(member: Member, key: str, value: str) -> None:

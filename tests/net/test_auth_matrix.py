@@ -9,11 +9,14 @@ import trio
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
+from tercet.core.machine import Command
 from tercet.core.wire.proto import election_pb2 as electionpb
+from tercet.core.wire.proto import internal_pb2 as internal
 from tercet.core.wire.proto import lock_pb2 as lockpb
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.core.wire.services import METHODS
-from tercet.net.server.gateway import ROUTES, Gateway, GatewayFailure
+from tercet.net.server.gateway import ROUTES, Gateway
+from tercet.net.server.gateway_errors import GatewayFailure
 
 from .auth_desk import PASSWORDS, AuthDesk, with_auth_desk
 
@@ -118,6 +121,25 @@ async def _add_foreign_lease(desk: AuthDesk) -> None:
     await desk.wait("KV/Put", put, **root)
 
 
+def test_everybody_may_ask_about_a_downgrade_and_administrators_begin_and_end_one() -> None:
+    async def test(desk: AuthDesk, _: trio.Nursery) -> None:
+        version = internal.ClusterVersion(version="3.4.0").SerializeToString()
+        desk.member.propose(Command.CLUSTER_VERSION, version, lambda _: None)
+        kinds = rpc.DowngradeRequest
+        answers = []
+        for caller in ({}, {"token": desk.tokens["alice"]}, {"token": desk.tokens["root"]}):
+            for action in (kinds.VALIDATE, kinds.ENABLE, kinds.CANCEL):
+                request = rpc.DowngradeRequest(action=action, version="3.3.0")
+                found = await desk.answer("Maintenance/Downgrade", request, **caller)
+                answers.append(found.status)
+        well = (0, "")
+        assert answers[:3] == [well, (2, "auth: user name is empty"), (2, "auth: user name is empty")]
+        assert answers[3:6] == [well, (2, "auth: permission denied"), (2, "auth: permission denied")]
+        assert answers[6:] == [well, well, well]
+
+    with_auth_desk(test)
+
+
 def test_every_method_is_guarded_or_known_to_be_open() -> None:
     async def test(desk: AuthDesk, _: trio.Nursery) -> None:
         offered = {path[1:] for path in (*desk.services.unary, *desk.services.stream)}
@@ -194,7 +216,7 @@ async def _ask(
             if gateway.is_stream(path):
                 await gateway.stream(path, body, metadata, "c:1", write)
             else:
-                lines.append(await gateway.call(path, body, metadata))
+                lines += await gateway.call(path, body, metadata)
         except GatewayFailure as failure:
             refused = True
             lines.append(failure.message.encode())

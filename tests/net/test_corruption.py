@@ -54,7 +54,9 @@ class Member:
 Change = Callable[[dict[int, Member]], None]
 
 
-def checks(change: Change, *, at_start: bool = False, absent: int = 0) -> tuple[Alarm, ...]:
+def checks(
+    change: Change, *, at_start: bool = False, compaction: bool = False, absent: int = 0
+) -> tuple[Alarm, ...]:
     """What member 1 accuses after ``change``; three members have had the same five puts before it."""
 
     async def body(world: World) -> tuple[Alarm, ...]:
@@ -65,7 +67,9 @@ def checks(change: Change, *, at_start: bool = False, absent: int = 0) -> tuple[
                 member.put(b"%d" % number)
         change(members)
         members.pop(absent, None)
-        await (found[0].check_at_start() if at_start else found[0].check())
+        first = found[0]
+        check = first.check_compaction if compaction else first.check_at_start if at_start else first.check
+        await check()
         return members[1].machine.alarms
 
     return run_in_world(body)
@@ -114,3 +118,58 @@ def test_the_leader_checks_by_itself_now_and_then() -> None:
         return members[1].machine.alarms
 
     assert run_in_world(body) == (Alarm(2, rpc.CORRUPT),)
+
+
+def compact(member: Member, revision: int = 4) -> None:
+    member.apply(Command.COMPACTION, rpc.CompactionRequest(revision=revision).SerializeToString())
+
+
+def written_apart(*wrong: int) -> Change:
+    """Members that have another value, each its own, in what the compaction at revision 7 has left."""
+
+    def change(members: dict[int, Member]) -> None:
+        for member in members.values():
+            member.put(b"%d" % member.member_id if member.member_id in wrong else b"right")
+            compact(member, 7)
+
+    return change
+
+
+def test_what_a_compaction_has_left_is_compared_and_the_minority_accused() -> None:
+    assert checks(written_apart(), compaction=True) == ()
+    assert checks(written_apart(3), compaction=True) == (Alarm(3, rpc.CORRUPT),)
+    assert checks(written_apart(1), compaction=True) == (Alarm(1, rpc.CORRUPT),)
+
+
+def test_without_a_majority_that_agrees_the_alarm_is_the_whole_clusters() -> None:
+    assert checks(written_apart(2, 3), compaction=True) == (Alarm(0, rpc.CORRUPT),)
+    assert checks(written_apart(3), compaction=True, absent=2) == (Alarm(0, rpc.CORRUPT),)
+
+
+def test_a_member_that_lags_can_be_compared_by_its_compaction() -> None:
+    def change(members: dict[int, Member]) -> None:
+        for member in members.values():
+            compact(member)
+        members[1].put(b"new")
+
+    assert checks(change, compaction=True) == ()
+
+
+def test_a_member_of_another_compaction_is_looked_at_later() -> None:
+    async def body(world: World) -> tuple[tuple[Alarm, ...], tuple[Alarm, ...]]:
+        members: dict[int, Member] = {}
+        found = [CorruptionCheck(world, Member(i, members), 0.0, 10.0) for i in (1, 2, 3)]
+        for member in members.values():
+            for number in range(5):
+                member.put(b"other" if (member.member_id, number) == (3, 4) else b"%d" % number)
+        compact(members[1], 6)
+        compact(members[2], 6)
+        with world.clock.timeout(15.0):
+            await found[0].run()
+        early = members[1].machine.alarms
+        compact(members[3], 6)
+        with world.clock.timeout(15.0):
+            await found[0].run()
+        return early, members[1].machine.alarms
+
+    assert run_in_world(body) == ((), (Alarm(3, rpc.CORRUPT),))

@@ -6,12 +6,13 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.net.flag_table import FLAGS, TABLE, Effect, Kind
 from tercet.net.flag_values import parse_duration
 from tercet.net.flags import FlagError, UsageError, help_text, parse
+from tercet.net.log_rotation import Rotation
 
 NAME_SPELLINGS = [["-name", "n1"], ["-name=n1"], ["--name", "n1"], ["--name=n1"]]
 
@@ -89,7 +90,26 @@ def test_a_malformed_command_line_is_a_usage_error_in_etcds_words(words: list[st
     (["--auto-compaction-mode", "foo"], 'unknown auto-compaction-mode "foo"'),
     (["--log-level", "foo"], 'unknown level "foo"'),
     (["--config-file", "/nope"], "open /nope: no such file or directory"),
-    (["--wal-dir", "x"], "--wal-dir is not supported by this version of Tercet"),
+    (["--enable-log-rotation"],
+     "--log-outputs requires a single file path when --log-rotate-config-json is defined"),
+    (["--enable-log-rotation", "--log-outputs=a,b"],
+     "--log-outputs requires a single file path when --log-rotate-config-json is defined"),
+    (["--enable-log-rotation", "--log-outputs=a", "--log-rotation-config-json={"],
+     "improperly formatted log rotation config: Input data was truncated"),
+    (["--enable-log-rotation", "--log-outputs=a", '--log-rotation-config-json={"maxsize":"x"}'],
+     "invalid log rotation config: Expected `int`, got `str` - at `$.maxsize`"),
+    (["--max-learners=-1"], "--max-learners must be 0 to 2147483647, got -1"),
+    (["--experimental-compact-hash-check-time=0s"],
+     "--experimental-compact-hash-check-time must be >0 (set to 0s)"),
+    (["--experimental-enable-lease-checkpoint-persist"],
+     "setting experimental-enable-lease-checkpoint-persist requires experimental-enable-lease-checkpoint"),
+    (["--feature-gates=Foo=true"],
+     'invalid value "Foo=true" for flag -feature-gates: unrecognized feature gate: Foo'),
+    (["--feature-gates=CompactHashCheck"],
+     'invalid value "CompactHashCheck" for flag -feature-gates: missing bool value for CompactHashCheck'),
+    (["--feature-gates=CompactHashCheck=yes"],
+     'invalid value "CompactHashCheck=yes" for flag -feature-gates: invalid value of CompactHashCheck=yes,'
+     ' err: strconv.ParseBool: parsing "yes": invalid syntax'),
     (["--proxy", "on"], "--proxy is not supported by this version of Tercet"),
     (["--cert-file", "x.pem"], "KeyFile and CertFile must both be present[key: , cert: x.pem]"),
     (["--cipher-suites", "FOO"], 'unexpected TLS cipher suite "FOO"'),
@@ -247,6 +267,36 @@ def test_the_old_prefix_of_experimental_flags_is_understood() -> None:
     assert parse([old, new], {}).config.watch_progress_notify_interval == 6.0
 
 
+@pytest.mark.parametrize("prefix", ["", "experimental-"])
+def test_what_etcd_calls_experimental_reaches_the_configuration(prefix: str) -> None:
+    words = ["max-learners=3", "compact-hash-check-enabled", "compact-hash-check-time=5s", "read-only-lease"]
+    config = parse([*(f"--{prefix}{word}" for word in words), "--wal-dir=w"], {}).config
+    assert (config.max_learners, config.read_only_lease) == (3, True)
+    assert (config.compact_hash_check_enabled, config.compact_hash_check_time) == (True, 5.0)
+    assert (config.wal_dir, config.log_folder) == ("w", "w")
+    assert parse([], {}).config.log_folder == "default.etcd/member/wal"
+
+
+@pytest.mark.parametrize(("gates", "wanted"), [
+    ("InitialCorruptCheck=true,CompactHashCheck=true", (True, True, False)),
+    ("AllAlpha=true,CompactHashCheck=false", (True, False, True)),
+    (" LeaseCheckpoint = t ,DistributedTracing=true,", (False, False, True)),
+    ("", (False, False, False)),
+])  # fmt: skip
+def test_feature_gates_are_flags_by_another_name(gates: str, wanted: tuple[bool, bool, bool]) -> None:
+    config = parse([f"--feature-gates={gates}"], {}).config
+    found = config.initial_corrupt_check, config.compact_hash_check_enabled, config.enable_lease_checkpoint
+    assert found == wanted
+
+
+def test_a_log_file_may_be_rotated_and_ports_be_shared() -> None:
+    words = ["--enable-log-rotation", "--log-outputs=stderr,a.log", "--socket-reuse-port"]
+    config = parse([*words, '--log-rotation-config-json={"maxsize": 7, "compress": true}'], {}).config
+    assert (config.log_rotation, config.socket_reuse_port) == (Rotation(maxsize=7, compress=True), True)
+    assert parse(words, {}).config.log_rotation == Rotation()
+    assert parse(["--log-outputs=a.log"], {}).config.log_rotation is None
+
+
 def test_a_member_alone_is_the_default_cluster() -> None:
     config = parse(["--name", "n1"], {}).config
     assert dict(config.initial_cluster) == {"n1": ("http://localhost:2380",)}
@@ -292,10 +342,17 @@ def test_every_flag_is_accepted_with_its_default() -> None:
         if flag.name not in ("h", "help", "version"):
             words = [f"--{flag.name}={flag.default}", "--advertise-client-urls=http://localhost:2379"]
             assert parse(words, {}).warnings == ()
-    assert FLAGS["wal-dir"].effect is Effect.REFUSED
+    assert FLAGS["discovery"].effect is Effect.REFUSED
 
 
-@given(st.lists(st.text(max_size=12), max_size=4))
+VALUES = st.text(max_size=12) | st.sampled_from(
+    ["", "0", "-1", "true", "1s", "9" * 25, "http://a:1", "http://[::1", "n1=http://a:1,n1=b", ",", "="]
+)
+WORDS = st.text(max_size=12) | st.builds("--{}={}".format, st.sampled_from(sorted(FLAGS)), VALUES)
+
+
+@given(st.lists(WORDS, max_size=4))
+@settings(max_examples=400)
 def test_no_command_line_raises_anything_but_a_flag_error(words: list[str]) -> None:
     with contextlib.suppress(FlagError):
         parse([word for word in words if "config-file" not in word], {})

@@ -17,7 +17,8 @@ from hpack import Encoder
 
 from tercet.core.rpc_errors import KEY_NOT_FOUND
 from tercet.core.wire.grpc import MessageReader, frame_message
-from tercet.core.wire.http2_frames import PREFACE, Http2Limits, settings_frame
+from tercet.core.wire.http2_frames import PREFACE, settings_frame
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.net.real import real_world
 from tercet.net.server.call import StreamCall, UnaryCall
 from tercet.net.server.front import FrontLimits

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from tercet.core.wire.http2 import ServerConnection
-from tercet.core.wire.http2_frames import Http2Limits
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.net.server.grpc_flush import Flusher
 
 

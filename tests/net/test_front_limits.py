@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tercet.core.wire.http2_frames import PREFACE, Http2Limits, settings_frame
+from tercet.core.wire.http2_frames import PREFACE, settings_frame
+from tercet.core.wire.http2_limits import Http2Limits
 from tercet.net.config import MemberConfig
 from tercet.net.flags import parse
 from tercet.net.member import Running, run_member
@@ -120,8 +121,11 @@ async def test_calls_are_counted_when_they_start_and_by_their_shape() -> None:
         assert told["grpc_server_handled_total", "Put", "unary"] == 1
         assert told["grpc_server_started_total", "Watch", "bidi_stream"] == 1
         assert told["grpc_server_started_total", "Snapshot", "server_stream"] == 1
-        assert ("grpc_server_handled_total", "Watch", "bidi_stream") not in told
-        assert ("grpc_server_started_total", "Stream", "bidi_stream") not in told
+        assert told["grpc_server_handled_total", "Watch", "bidi_stream"] == 0
+        assert told["grpc_server_started_total", "Stream", "bidi_stream"] == 0
+        assert told["grpc_server_msg_received_total", "Snapshot", "server_stream"] == 1
+        assert told["grpc_server_msg_received_total", "Put", "unary"] == 2
+        assert told["grpc_server_msg_sent_total", "Put", "unary"] == 1
         client.transport.close()
 
 

@@ -7,27 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-import trio
 
 from tercet.net.config import MemberConfig
 from tercet.net.real import real_world
 from tercet.net.server.admission import host_name
 from tercet.net.server.http import make_http1_handler, make_metrics_handler
-from tercet.net.world import Connection
 
-from .test_http import Client, Methods, Node
-
-
-class Secure:
-    """A connection that says it is TLS."""
-
-    secure = True
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._connection, name)
+from .http_desk import Client, Methods, Node, open_door
 
 
 @asynccontextmanager
@@ -38,32 +24,8 @@ async def serving(
     world = real_world("n1", log_level="warn", write_log=lines.append, environment={})
     node = Node()
     handler = make_metrics_handler(node, config) if metrics else make_http1_handler(node, config, Methods())
-    listener = await world.net.listen("127.0.0.1", 0)
-    opened: list[Connection] = []
-
-    async def one(connection: Connection) -> None:
-        try:
-            await handler(world, Secure(connection) if secure else connection, b"")  # type: ignore[arg-type]
-        finally:
-            connection.close()
-
-    async with trio.open_nursery() as nursery:
-
-        async def accept() -> None:
-            while True:
-                nursery.start_soon(one, await listener.accept())
-
-        async def connect() -> Client:
-            opened.append(await world.net.connect("127.0.0.1", int(listener.address.rpartition(":")[2])))
-            return Client(opened[-1])
-
-        nursery.start_soon(accept)
-        with trio.fail_after(20):
-            yield connect
-        nursery.cancel_scope.cancel()
-    for connection in opened:
-        connection.close()
-    listener.close()
+    async with open_door(world, handler, secure=secure) as connect:
+        yield connect
 
 
 LISTED = MemberConfig(host_whitelist=("x", "example.com"), cors=("http://a.b:80",))

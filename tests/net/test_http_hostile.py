@@ -16,7 +16,8 @@ from tercet.net.server.call import StreamCall
 from tercet.net.server.gateway_json import InputError, documents, from_json
 from tercet.net.server.http import make_http1_handler
 
-from .test_http import Methods, Node, ask, serving
+from .http_desk import Methods, Node
+from .test_http import ask, serving
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v3/nope", 404), ("/v3/kv/put", 405), ("/nope", 404)])
@@ -48,7 +49,7 @@ async def test_connect_is_refused_on_every_path(path: str) -> None:
 
 @pytest.mark.parametrize(("body", "error"), [
     (b'{"limit":' + b"9" * 5000 + b"}", "json: number with too many digits"),
-    (b'{"limit":"' + b"9" * 5000 + b'"}', "invalid character '9' looking for beginning of value"),
+    (b'{"limit":"' + b"9" * 5000 + b'"}', "json: number with too many digits"),
     (b'{"limit":"' + b"[" * 100_000 + b'"}', "exceeded max depth"),
     (b"[" * 100_000, "exceeded max depth"),
     (b'{"sort_order":"\\ud800"}', 'unknown value "?" for enum etcdserverpb.RangeRequest_SortOrder'),

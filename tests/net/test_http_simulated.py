@@ -11,7 +11,7 @@ from tercet.net.server.http import IDLE_SECONDS, make_http1_handler
 from tercet.net.world import Connection, World
 from tercet.sim.contract import run_in_world
 
-from .test_http import Methods, Node
+from .http_desk import Methods, Node
 
 
 async def _serve(world: World, nursery: trio.Nursery) -> Connection:

@@ -15,7 +15,8 @@ from tercet.core.raft.quorum import configuration_of
 from tercet.core.raft.types import Entry, Event, HardState, SnapshotMeta, SnapshotReady
 from tercet.core.wal import Identity
 from tercet.core.wire.proto import rpc_pb2 as rpc
-from tercet.net.keeper import Keeper, KeeperLimits, match_log
+from tercet.net.keeper import Keeper, KeeperLimits
+from tercet.net.match_log import match_log
 from tercet.net.storage import Recovered, Storage
 from tercet.net.world import World
 from tercet.sim.contract import run_in_world

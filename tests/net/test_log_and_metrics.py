@@ -8,6 +8,7 @@ import pytest
 
 from tercet.net.log import JsonLog
 from tercet.net.metrics import Metrics, Sample
+from tercet.net.real import real_world
 
 
 def logged(level: str, *calls: tuple[str, str, dict[str, object]]) -> list[dict[str, object]]:
@@ -78,3 +79,27 @@ def test_a_scrape_shows_counters_gauges_histograms_and_sources() -> None:
     } <= set(lines)
     assert metrics.value("etcd_network_peer_sent_bytes_total", To="a1") == 7
     assert metrics.value("never") == 0
+
+
+def test_a_line_of_a_real_member_says_where_it_was_written() -> None:
+    lines: list[str] = []
+    for log_format in ("json", "console"):
+        probe = real_world("m", log_format=log_format, write_log=lines.append).probe
+        probe.log("info", "hello", caller="mine")
+    first = json.loads(lines[0])
+    assert list(first) == ["level", "ts", "caller", "msg", "caller_"]
+    module, _, line = first["caller"].rpartition(":")
+    assert (module, line.isdecimal()) == (__name__, True)
+    assert lines[1].split("\t")[1:4] == ["info", f"{__name__}:{line}", "hello"]
+
+
+def test_what_was_gathered_is_one_moment_whatever_is_counted_while_it_is_written() -> None:
+    metrics = Metrics()
+    metrics.count("of_our_own")
+    metrics.observe("etcd_disk_wal_fsync_duration_seconds", 0.003)
+    gathered = metrics.gather()
+    metrics.count("of_our_own")
+    metrics.observe("etcd_disk_wal_fsync_duration_seconds", 0.003)
+    then, now = (metrics.render(one).decode().splitlines() for one in (gathered, None))
+    assert {"of_our_own_total 1.0", "etcd_disk_wal_fsync_duration_seconds_count 1.0"} <= set(then)
+    assert {"of_our_own_total 2.0", "etcd_disk_wal_fsync_duration_seconds_count 2.0"} <= set(now)

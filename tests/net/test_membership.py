@@ -439,3 +439,65 @@ async def ids_in_time(sim: SimWorld, client: Client) -> dict[str, int]:
             continue
         return {member.peerURLs[0].split("/")[2].split(":")[0]: member.ID for member in found.members}
     raise AssertionError("no quorum any more")
+
+
+def test_the_log_may_have_a_folder_of_its_own() -> None:
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        done: list[int] = []
+        async with cluster.client("c1", urls(cluster.names)) as client:
+            await write(client, done, count=30)
+            for name in cluster.names:
+                disk = sim.host(name).disk
+                logs = [path for path in sorted(disk.files) if path.endswith(".wal")]
+                assert logs and all(path.startswith("/log/") for path in logs)
+            for name in cluster.names:
+                sim.crash(name)
+            for name in cluster.names:
+                sim.restart(name)
+            await all_there(client, done)
+        await agree(sim, cluster, cluster.names)
+
+    in_cluster(test, wal_dir="/log")
+
+
+def test_reads_by_lease_are_linearizable_when_their_leader_is_cut_off() -> None:
+    """It answers for a moment; by the time that the others have another leader it has stopped."""
+
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        leader = await leader_of(sim, cluster)
+        others = [name for name in cluster.names if name != leader]
+        async with cluster.client("c1", (url(leader),)) as old, cluster.client("c2", urls(others)) as new:
+            await old.put(b"k", b"before")
+            await sim.sleep(0.5)  # some heartbeats: each begins the lease anew
+            cut(sim, leader, others)
+            assert (await old.get(b"k", timeout=0.3)).kvs[0].value == b"before"
+            await leader_of(sim, cluster, other_than=leader)
+            await new.put(b"k", b"after", timeout=20)
+            with pytest.raises(TercetError):
+                await old.get(b"k", timeout=0.5)
+
+    in_cluster(test, read_only_lease=True)
+
+
+def test_a_start_gives_holes_back_when_there_are_enough_of_them() -> None:
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        (name,) = cluster.names
+        async with cluster.client("c1", (url(name),)) as client:
+            for number in range(40):
+                await client.put(b"%d" % number, b"v" * 100_000)
+            found = await client.delete(b"0", range_end=b"\0")
+            await client.compact(found.header.revision, physical=True)
+            await sim.sleep(2)
+            before = await size(client)
+        sim.kill(name)
+        sim.restart(name)
+        async with cluster.client("c2", (url(name),)) as client:
+            await client.put(b"k", b"v", timeout=10)
+            assert await size(client) < before - (2 << 20)
+
+    async def size(client: Client) -> int:
+        answer = rpc.StatusResponse.FromString
+        found = await client.call("/etcdserverpb.Maintenance/Status", rpc.StatusRequest(), answer)
+        return found.dbSize
+
+    in_cluster(test, size=1, bootstrap_defrag_threshold_megabytes=2)

@@ -12,6 +12,7 @@ import trio
 
 from tercet.core import rpc_errors
 from tercet.core.machine import Command, Machine, encode_command
+from tercet.core.mvcc.steps import finish
 from tercet.core.raft.types import Entry
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
@@ -96,7 +97,7 @@ def test_reads_are_counted_also_those_that_are_refused() -> None:
     with pytest.raises(RpcError, match=rpc_errors.FUTURE_REVISION.message):
         machine.range(rpc.RangeRequest(key=b"a", revision=99))
     assert (machine.tally.ranges, machine.tally.txns) == (2, 0)
-    machine.read_txn(rpc.TxnRequest(compare=[ver(b"a", 0)], success=[get(b"a")]))
+    finish(machine.read_txn(rpc.TxnRequest(compare=[ver(b"a", 0)], success=[get(b"a")])))
     assert (machine.tally.ranges, machine.tally.txns) == (4, 1)
 
 

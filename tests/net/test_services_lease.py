@@ -121,6 +121,23 @@ def test_time_to_live_tells_what_is_left_and_the_keys() -> None:
     with_desk(test)
 
 
+def test_leases_are_listed_by_their_ends_on_the_leader_and_by_id_elsewhere() -> None:
+    async def test(desk: Desk, _: trio.Nursery) -> None:
+        for lease_id, ttl in ((3, 50), (9, 20), (4, 100), (1, 50)):
+            grant(desk, ttl, lease_id)
+        await desk.world.clock.sleep(1)
+
+        def listed() -> list[int]:
+            response: rpc.LeaseLeasesResponse = desk.ask("Lease/LeaseLeases", rpc.LeaseLeasesRequest())
+            return [lease.ID for lease in response.leases]
+
+        assert listed() == [9, 1, 3, 4]
+        desk.member.leader_id = 0
+        assert listed() == [1, 3, 4, 9]
+
+    with_desk(test)
+
+
 def test_revoked_leases_are_gone_from_the_list() -> None:
     async def test(desk: Desk, nursery: trio.Nursery) -> None:
         grant(desk, 100, 7)

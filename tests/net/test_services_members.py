@@ -70,6 +70,16 @@ def add(url: str = "http://new:2380", *, learner: bool = False) -> rpc.MemberAdd
     return rpc.MemberAddRequest(peerURLs=[url], isLearner=learner)
 
 
+@pytest.mark.parametrize(("most", "added"), [(0, 0), (1, 1), (2, 2)])
+def test_the_flag_says_how_many_learners_there_may_be(most: int, added: int) -> None:
+    async def test(desk: Desk) -> None:
+        answers = [await status(desk, "MemberAdd", add(f"http://l{i}:2380", learner=True)) for i in range(3)]
+        refused = (9, "etcdserver: too many learner members in cluster")
+        assert answers == [(0, "")] * added + [refused] * (3 - added)
+
+    at_desk(test, max_learners=most)
+
+
 @pytest.mark.parametrize(
     ("method", "request_message", "expected"),
     [

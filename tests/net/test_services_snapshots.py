@@ -11,6 +11,7 @@ import trio
 from tercet.core.etcd_snapshot import Import
 from tercet.core.machine import Command
 from tercet.core.mvcc.record import Record
+from tercet.core.rpc_errors import TIMEOUT
 from tercet.core.wire.proto import internal_pb2 as internal
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.server.services.snapshots import SNAPSHOT_CHUNK_BYTES
@@ -105,16 +106,21 @@ def test_the_hash_depends_on_the_state_and_on_nothing_else() -> None:
     with_desk(test)
 
 
+_INVALID = (3, "etcdserver: invalid downgrade target version")
+_FORMAT = (3, "etcdserver: wrong downgrade target version format")
+
+
 @pytest.mark.parametrize(
     ("action", "version", "answer"),
     [
         ("VALIDATE", "3.3.0", (0, "")),
         ("VALIDATE", "3.3", (0, "")),
-        ("VALIDATE", "3.4.0", (3, "etcdserver: invalid downgrade target version")),
-        ("VALIDATE", "2.3.0", (3, "etcdserver: invalid downgrade target version")),
-        ("VALIDATE", "", (3, "etcdserver: wrong downgrade target version format")),
-        ("ENABLE", "x.y", (3, "etcdserver: wrong downgrade target version format")),
-        ("ENABLE", "3.3.0", (12, "unknown method Downgrade for service etcdserverpb.Maintenance")),
+        ("VALIDATE", "3.4.0", _INVALID),
+        ("VALIDATE", "2.3.0", _INVALID),
+        ("VALIDATE", "", _FORMAT),
+        ("ENABLE", "x.y", _FORMAT),
+        ("ENABLE", "3.5.0", _INVALID),
+        ("ENABLE", "3.3.0", (0, "")),
         ("CANCEL", "", (9, "etcdserver: no inflight downgrade job")),
     ],
 )
@@ -122,17 +128,46 @@ def test_downgrades_are_judged_as_etcd_judges_them(
     action: str, version: str, answer: tuple[int, str]
 ) -> None:
     async def test(desk: Desk, nursery: trio.Nursery) -> None:
-        request = rpc.DowngradeRequest(
-            action=rpc.DowngradeRequest.DowngradeAction.Value(action), version=version
-        )
         if answer[0] != 9:
             unknown = desk.call("Maintenance/Downgrade", rpc.DowngradeRequest(version="3.3.0"))
             assert unknown.status == (14, "etcdserver: cluster version not found during downgrade")
-        decided = internal.ClusterVersion(version="3.4.0").SerializeToString()
-        desk.member.propose(Command.CLUSTER_VERSION, decided, lambda _: None)
-        call = desk.call("Maintenance/Downgrade", request)
-        assert call.status == answer
-        if not answer[0]:
-            assert rpc.DowngradeResponse.FromString(call.answer).version == "3.4.0"
+        decide(desk)
+        assert downgrade(desk, action, version) == (answer, "" if answer[0] else "3.4.0")
+        assert desk.member.machine.downgrade == ("3.3.0" if (action, answer[0]) == ("ENABLE", 0) else "")
+
+    with_desk(test)
+
+
+def decide(desk: Desk) -> None:
+    version = internal.ClusterVersion(version="3.4.0").SerializeToString()
+    desk.member.propose(Command.CLUSTER_VERSION, version, lambda _: None)
+
+
+def downgrade(desk: Desk, action: str, version: str = "") -> tuple[tuple[int, str] | None, str]:
+    """The status of a call, and the version in its answer."""
+    kind = rpc.DowngradeRequest.DowngradeAction.Value(action)
+    call = desk.call("Maintenance/Downgrade", rpc.DowngradeRequest(action=kind, version=version))
+    return call.status, rpc.DowngradeResponse.FromString(call.answer or b"").version
+
+
+def test_one_downgrade_is_under_way_at_a_time_and_can_be_cancelled() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        decide(desk)
+        assert downgrade(desk, "ENABLE", "3.3.0") == ((0, ""), "3.4.0")
+        under_way = (9, "etcdserver: cluster has a downgrade job in progress")
+        assert downgrade(desk, "ENABLE", "3.3.0") == (under_way, "")
+        assert downgrade(desk, "VALIDATE", "3.3.0") == (under_way, "")
+        assert downgrade(desk, "CANCEL") == ((0, ""), "3.4.0")
+        assert downgrade(desk, "ENABLE", "3.3") == ((0, ""), "3.4.0")
+
+    with_desk(test)
+
+
+def test_a_downgrade_needs_a_state_that_is_up_to_date() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        decide(desk)
+        desk.member.read_error = TIMEOUT
+        assert downgrade(desk, "ENABLE", "3.3.0") == ((14, "etcdserver: request timed out"), "")
+        assert desk.member.machine.downgrade == ""
 
     with_desk(test)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tercet.core.mvcc import store as stores
 from tercet.core.mvcc.record import Event, make_record
 from tercet.core.wire.proto import kv_pb2
 from tercet.core.wire.proto import rpc_pb2 as rpc
+from tercet.net.server.services import watch as watches
+from tercet.net.server.services import watch_hub
 from tercet.net.server.services.watcher import cut_at_revision
 from tercet.net.world import World
 from tercet.sim.contract import run_in_world
@@ -457,5 +461,71 @@ def test_a_thousand_watches_on_one_stream_are_each_told_of_their_own_key() -> No
             response = await stream.response()
             assert (response.watch_id, response.events[0].kv.key) == (number, b"%d" % number)
         assert stream.unread() == 0
+
+    with_desk(test)
+
+
+@pytest.mark.parametrize("turns", range(40))
+def test_a_revision_of_very_many_events_is_read_in_turns_and_told_whole(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (stores, watches):
+        monkeypatch.setattr(module, "PAGE_KEYS", 4)
+
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        names = [b"k%02d" % number for number in range(40)]
+        puts = [rpc.RequestOp(request_put=rpc.PutRequest(key=name)) for name in names]
+        desk.ask("KV/Txn", rpc.TxnRequest(success=puts))
+        desk.ask("KV/DeleteRange", rpc.DeleteRangeRequest(key=b"k", range_end=b"l"))
+        stream = desk.open(nursery, "Watch/Watch")
+        stream.request(create(range_end=b"l", start_revision=2))
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        revision = desk.put(b"k-last").header.revision
+        desk.ask("KV/Compact", rpc.CompactionRequest(revision=revision))
+        desk.member.machine.scrub(1000)
+        assert (await stream.response()).created
+        found: list[tuple[bytes, int, bool]] = []
+        while len(found) < 81:
+            response = await stream.response()
+            if response.canceled:
+                assert response.compact_revision == revision
+                break
+            found += told(response)
+        expected = [(name, 2, True) for name in names] + [(name, 3, False) for name in names]
+        expected.append((b"k-last", 4, True))
+        assert found == expected[: len(found)] and len(found) in (0, 80, 81)
+        await trio.lowlevel.checkpoint()
+        assert desk.member.machine.store.scrub(1000), "nothing is pinned any more"
+
+    with_desk(test)
+
+
+@pytest.mark.parametrize("many", [0, 1, 9, 1000])
+def test_whom_very_many_events_concern_hears_of_all_of_them_and_nobody_else(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_hub, "_MANY_EVENTS", many)
+
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        stream = desk.open(nursery, "Watch/Watch")
+        ranges = [(b"b", b"c"), (b"b05", b""), (b"a", b"b"), (b"c", b"\0"), (b"b04", b"b06"), (b"a", b"\0")]
+        for key, end in ranges:
+            await started(stream, create(key, range_end=end))
+        desk.put(b"b99")  # still queued when the others come
+        names = [b"b%02d" % number for number in range(10)]
+        puts = [rpc.RequestOp(request_put=rpc.PutRequest(key=name)) for name in reversed(names)]
+        desk.ask("KV/Txn", rpc.TxnRequest(success=puts))
+        desk.put(b"a-last")
+        found: dict[int, list[bytes]] = {}
+        for _ in range(3000):
+            await trio.lowlevel.checkpoint()
+            while stream.unread():
+                response = await stream.response()
+                found.setdefault(response.watch_id, []).extend(event.kv.key for event in response.events)
+        events = [b"b99", *reversed(names), b"a-last"]
+        for number, (key, end) in enumerate(ranges):
+            last = key + b"\0" if not end else b"\xff" if end == b"\0" else end
+            assert found.get(number, []) == [name for name in events if key <= name < last], number
 
     with_desk(test)

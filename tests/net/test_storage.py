@@ -17,7 +17,7 @@ from tercet.net.real import RealDisk, RealFile, real_world
 from tercet.net.storage import DirectoryLocked, Storage, StorageFailed
 from tercet.net.world import World
 from tercet.sim.contract import run_in_world
-from tercet.sim.disk import DiskPort
+from tercet.sim.disk_port import DiskPort
 
 ME = Identity(cluster_id=0xC1, member_id=0xA1)
 SMALL = 16 << 10

@@ -9,7 +9,7 @@ import trio.testing
 
 from tercet.core.machine import Machine
 from tercet.core.mvcc.hashing import hash_history
-from tercet.core.mvcc.pages import PAGE_KEYS, Steps
+from tercet.core.mvcc.steps import PAGE_KEYS, Steps
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.turns import Turns, restarting
 from tercet.net.world import World

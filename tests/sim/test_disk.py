@@ -116,12 +116,64 @@ def test_a_rename_without_a_folder_sync_may_be_undone() -> None:
     in_world(body)
 
 
-def test_an_atomic_write_survives_at_once() -> None:
+def test_an_atomic_write_survives_once_its_time_has_passed() -> None:
     async def body(sim: SimWorld) -> None:
         world = sim.world_for("a")
         await durable_file(world, b"old")
         world.disk.write_atomic("/d/f", b"whole")
+        await world.clock.sleep(1e-9)
         assert after_power_cut(sim, "lose") == b"whole"
+
+    in_world(body)
+
+
+@pytest.mark.parametrize("mode", ["lose", "keep", "prefix", "scatter"])
+def test_a_crash_while_an_atomic_write_blocks_leaves_the_old_file(mode: str) -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        await durable_file(world, b"old")
+        sim.host("a").disk.slow_factor = 1000
+        world.disk.write_atomic("/d/f", b"whole")
+        assert world.disk.read("/d/f") == b"whole"
+        await sim.sleep(0.05)
+        assert after_power_cut(sim, mode) == b"old"
+        await sim.sleep(5)
+        assert after_power_cut(sim, mode) == b"old"
+
+    in_world(body)
+
+
+def test_a_process_that_is_killed_in_a_sync_in_place_leaves_its_writes_unsynced() -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        file = await durable_file(world, b"old")
+        sim.host("a").disk.slow_factor = 1000
+        file.write_at(0, b"new")
+        file.sync_now()
+        file.write_at(0, b"too late")
+        await sim.sleep(0.05)
+        sim.kill("a")
+        sim.restart("a")
+        assert sim.world_for("a").disk.read("/d/f") == b"new"
+        assert after_power_cut(sim, "lose") == b"old"
+
+    in_world(body)
+
+
+def test_what_a_blocked_process_does_to_names_is_taken_back_when_it_dies() -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        file = await durable_file(world, b"old")
+        sim.host("a").disk.slow_factor = 1000
+        world.disk.rename("/d/f", "/d/g")
+        file.sync_now()
+        world.disk.sync_dir("/d")
+        world.disk.rename("/d/g", "/d/h")
+        await sim.sleep(0.05)
+        sim.kill("a")
+        sim.restart("a")
+        assert sim.world_for("a").disk.list("/d") == ["g"]
+        assert after_power_cut(sim, "lose") == b"old"
 
     in_world(body)
 
@@ -251,6 +303,24 @@ def test_a_sync_in_place_blocks_the_program_until_it_is_durable() -> None:
         with sim.world_for("b").clock.timeout(5) as scope:
             await far.receive(100)
         assert scope.cancelled_caught
+
+    in_world(body)
+
+
+def test_a_process_that_is_killed_while_it_blocks_has_not_sent_what_was_to_follow() -> None:
+    async def body(sim: SimWorld) -> None:
+        world = sim.world_for("a")
+        file = await durable_file(world, b"old")
+        listener = await sim.world_for("b").net.listen("b", 80)
+        connection = await world.net.connect("b", 80)
+        far = await listener.accept()
+        sim.host("a").disk.slow_factor = 1000
+        connection.try_send(b"before")
+        file.sync_now()
+        connection.try_send(b"after")
+        await sim.sleep(0.05)
+        sim.kill("a")
+        assert [await far.receive(100), await far.receive(100)] == [b"before", b""]
 
     in_world(body)
 

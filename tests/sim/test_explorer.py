@@ -156,8 +156,8 @@ def test_a_late_wish_for_another_leader_is_no_fall_of_the_leader() -> None:
 
 
 def test_a_leader_that_has_yet_to_apply_a_removal_may_fall() -> None:
-    """Seed 4536529: one of its two voters was removed, which the leader applied only seconds later; until then
-    it needs both, and one of them was cut off."""
+    """Seed 4536529: one of its two voters was removed, which the leader applied only seconds later: until
+    then it needs both, and one of them was cut off."""
     token = (
         "ktwAEc4ARTjRBc4AehIAw8MFzQfQzQPozQQAzQEAwwQAAMIAzQGQmJUNzgAKoQ0BzUJjAZUNzgAPF1kBJQCVDc4AEecdAWEAlQPO"
         "AESBeRLOABFVgAGVCc4AXiWQBc4ABPGgAJUNzgBgt4EERQCVCs4AY5QwBM4AOB8wAJULzgB6EgAuAAE"
@@ -166,10 +166,29 @@ def test_a_leader_that_has_yet_to_apply_a_removal_may_fall() -> None:
 
 
 def test_what_a_lone_leader_never_wrote_and_never_told_is_no_log() -> None:
-    """Seed 4568760: the only voter led a term in memory, crashed, and led that term again with other entries."""
+    """Seed 4568760: the only voter led a term in memory, crashed, and led it again with other entries."""
     token = (
         "ktwAEc4ARba4BM4AehIAwsMDzQfQzQPozQQAzQEAwwQAAMIAzgACSfCYlQPOAAsJ1QjOACW4QAGVBc4ACzZ1AxQAlQ3OAA3OJQHO"
         "AENBRAGVDM4ADdINAs4ADDUAAZUMzgAfW1gEzgAMNQABlQDOADsOPQQAAJUJzgA7Fg0CzgBRa8AAlQLOAE6Q5wLOAAMNQAI"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
+def test_a_lone_leader_that_never_wrote_its_term_never_led_it() -> None:
+    """Seed 6778686: it led term 3 in memory, for the length of a write; after a crash another led it."""
+    token = (
+        "ktwAEc4AZ28-BM4AehIAw8MKzQfQzQPozQQAzQEAwwIAAMIAzQGQk5UNzgAt5KEBzgBEZEEAlQLOAEZa5QHOAAw1AACVDM4AQ5Dg"
+        "As4ADDUAAA"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
+def test_a_learner_with_the_longer_log_hears_that_it_is_a_voter_now() -> None:
+    """Seed 6715153: the only voter took in a second one and crashed before saying so. The new one, whose log
+    was longer, refused it, and would not stand itself. The request for its vote must tell."""
+    token = (
+        "ktwAEc4AZncRBc4AehIAw8MKzQfQzQfQzQQAzQEAwwAAAMIAzQGQlpUNzgAbPPkDzgBDJGMBlQ3OADnBBwHOAEVFYQCVDc4ARA9D"
+        "AWQAlQ3OAF7ZQQLNIUEClQDOAF7ZowIAAJUMzgBe4RECzQfQAw"
     )
     assert replay(schedule_from_text(token)).rule == ""
 

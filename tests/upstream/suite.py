@@ -104,7 +104,8 @@ class Suite:
             raise FileNotFoundError(f"{program} is not installed")
         wrapper = self._programs / name
         exports = "".join(f"export {key}={value}\n" for key, value in environment.items())
-        wrapper.write_text(f'#!/bin/sh\n{exports}exec {program} "$@"\n')
+        # Compiled modules are kept: the tests begin a thousand processes.
+        wrapper.write_text(f'#!/bin/sh\nunset PYTHONDONTWRITEBYTECODE\n{exports}exec {program} "$@"\n')
         wrapper.chmod(0o755)
 
     def _compile(self) -> None:

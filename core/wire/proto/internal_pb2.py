@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tercet/core/wire/proto/internal.proto\x12\x08tercetpb\"H\n\x10MemberAttributes\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lient_urls\x18\x03 \x03(\t\"!\n\x0e\x43lusterVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\"\'\n\x0bLeaseExpire\x12\n\n\x02ID\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tercet/core/wire/proto/internal.proto\x12\x08tercetpb\"H\n\x10MemberAttributes\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lient_urls\x18\x03 \x03(\t\"!\n\x0e\x43lusterVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\"\x1b\n\tDowngrade\x12\x0e\n\x06target\x18\x01 \x01(\t\"\'\n\x0bLeaseExpire\x12\n\n\x02ID\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x04\"$\n\x0cMemberLimits\x12\x14\n\x0cmax_learners\x18\x0f \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBERATTRIBUTES']._serialized_end=123
   _globals['_CLUSTERVERSION']._serialized_start=125
   _globals['_CLUSTERVERSION']._serialized_end=158
-  _globals['_LEASEEXPIRE']._serialized_start=160
-  _globals['_LEASEEXPIRE']._serialized_end=199
+  _globals['_DOWNGRADE']._serialized_start=160
+  _globals['_DOWNGRADE']._serialized_end=187
+  _globals['_LEASEEXPIRE']._serialized_start=189
+  _globals['_LEASEEXPIRE']._serialized_end=228
+  _globals['_MEMBERLIMITS']._serialized_start=230
+  _globals['_MEMBERLIMITS']._serialized_end=266
 # @@protoc_insertion_point(module_scope)

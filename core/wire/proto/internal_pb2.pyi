@@ -68,6 +68,27 @@ class ClusterVersion(_message.Message):
 Global___ClusterVersion: _TypeAlias = ClusterVersion  # noqa: Y015
 
 @_typing.final
+class Downgrade(_message.Message):
+    """The cluster is to go down to a version, e.g. "3.3.0"; "": not any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Downgrade: _TypeAlias = Downgrade  # noqa: Y015
+
+@_typing.final
 class LeaseExpire(_message.Message):
     """The leader says that a lease has run out. It holds only if the entry's term is this one: a leader that
     has been replaced meanwhile cannot end what its successor has renewed.
@@ -92,3 +113,27 @@ class LeaseExpire(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LeaseExpire: _TypeAlias = LeaseExpire  # noqa: Y015
+
+@_typing.final
+class MemberLimits(_message.Message):
+    """What follows the member in the command that adds one. The fields do not clash with etcdserverpb.Member's:
+    the two are read from the same bytes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_LEARNERS_FIELD_NUMBER: _builtins.int
+    max_learners: _builtins.int
+    """how many the cluster may have then; 0: not said, so 1"""
+    def __init__(
+        self,
+        *,
+        max_learners: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_learners", b"max_learners"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberLimits: _TypeAlias = MemberLimits  # noqa: Y015

@@ -67,7 +67,7 @@ class Services:
             world, node, answers, guard, self.leases, self._leader, quota, turns,
             election_timeout_ms=config.election_timeout_ms,
         )
-        maintenance = MaintenanceService(world, node, answers, config, turns)
+        maintenance = MaintenanceService(world, node, answers, guard, config, turns)
         self.watch = WatchService(
             world, node, answers, guard,
             election_timeout=election_timeout, fragment_bytes=config.max_request_bytes,
@@ -75,6 +75,8 @@ class Services:
         self._progress_interval = config.watch_progress_notify_interval
         self._changes = Changes(node)
         self._health = HealthService()
+        if config.stop_grpc_service_on_defrag:
+            maintenance.on_defragment = self._health.pause
         contest = Contest(node, Calls(kv.range, kv.delete_range, kv.txn, lease.grant), self._changes)
         unary: dict[str, UnaryHandler] = {
             **kv.unary(),

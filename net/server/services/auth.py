@@ -24,6 +24,7 @@ from tercet.core.wire.services import METHODS
 from ...auth import Guard
 from ...auth_passwords import Passwords
 from ...auth_tokens import TokenProvider
+from ...tasks import Tasks
 from ...world import Probe
 from ..call import UnaryCall, UnaryHandler
 from .member import Answers, Member
@@ -56,7 +57,7 @@ class AuthService:
         self._passwords = passwords
         self._tokens = tokens
         self._probe = probe
-        self._nursery: trio.Nursery | None = None
+        self._tasks = Tasks()
         self._waiting = 0
 
     def unary(self) -> dict[str, UnaryHandler]:
@@ -71,12 +72,7 @@ class AuthService:
 
     async def run(self) -> None:
         """Hash and compare; until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                await trio.Event().wait()
-            finally:
-                self._nursery = None
+        await self._tasks.run()
 
     def _forward(self, name: str, command: int, call: UnaryCall) -> None:
         METHODS[_SERVICE + name].request.FromString(call.message)  # what cannot be read is not proposed
@@ -167,12 +163,13 @@ class AuthService:
         return outcome
 
     def _start(self, call: UnaryCall, work: Callable[[], Awaitable[None]]) -> None:
-        if self._nursery is None:
+        nursery = self._tasks.nursery
+        if nursery is None:
             raise rpc_errors.STOPPED.with_traceback(None)
         if self._waiting >= _MAX_WAITING:
             raise rpc_errors.TOO_MANY_REQUESTS.with_traceback(None)
         self._waiting += 1
-        self._nursery.start_soon(self._work, call, work)
+        nursery.start_soon(self._work, call, work)
 
     async def _work(self, call: UnaryCall, work: Callable[[], Awaitable[None]]) -> None:
         try:

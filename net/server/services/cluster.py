@@ -17,7 +17,7 @@ import trio
 
 from tercet.core import rpc_errors
 from tercet.core.machine import Command, Outcome
-from tercet.core.members import MemberCommand, MemberView, added_member_id, list_body
+from tercet.core.members import MemberCommand, MemberView, added_member, added_member_id, list_body
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
@@ -65,6 +65,7 @@ class ClusterService:
         self._answers = answers
         self._leader = leader
         self._strict = config.strict_reconfig_check
+        self._max_learners = config.max_learners
         member.calls["member/promote"] = self._promote_as_leader
         member.calls["member/step-aside"] = self._step_aside
 
@@ -97,11 +98,13 @@ class ClusterService:
         urls = sorted(url.strip() for url in request.peerURLs)
         if not urls or not all(map(_is_url, urls)):
             raise rpc_errors.MEMBER_BAD_URLS.with_traceback(None)
+        if request.isLearner and self._max_learners <= 0:
+            raise rpc_errors.TOO_MANY_LEARNERS.with_traceback(None)
         self._check_adding(request.isLearner)
         added = rpc.Member(
             ID=added_member_id(urls, int(self._clock.wall())), peerURLs=urls, isLearner=request.isLearner
         )
-        self._change(MemberCommand.ADD, added.SerializeToString(), call)
+        self._change(MemberCommand.ADD, added_member(added, self._max_learners), call)
 
     def remove(self, call: UnaryCall) -> None:
         """Remove a member for ever; it stops by itself when it hears of it."""

@@ -1,63 +1,92 @@
-"""``Maintenance.Downgrade`` of etcd 3.5: whether the cluster could go down by one minor version.
+"""``Maintenance.Downgrade`` of etcd 3.5: the cluster's version goes down by one minor step.
 
-This server keeps its data in one format whatever version it reports, so there is nothing to prepare: a
-target is judged as etcd judges it, no downgrade is ever in progress, and enabling one is not offered.
+ENABLE notes the target in the log, and the members may be replaced by older ones, one after the other. Once
+the last of them reports the target's version, the leader sets the cluster's version and the job is done
+(``net.versions``). CANCEL forgets the target. A target is judged as etcd judges it, from a state that is
+up to date. With authentication on, changing anything is for administrators.
 """
 
 from __future__ import annotations
 
-import re
+from functools import partial
 
-from tercet.core.rpc_errors import RpcError, RpcRejected, Status
+from tercet.core.machine import Command, Outcome
+from tercet.core.rpc_errors import RpcError, RpcRejected, Status, unknown_request
+from tercet.core.versions import minor_version
+from tercet.core.wire.proto import internal_pb2 as internal
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...auth import Guard
 from ..call import UnaryCall
 from .member import Answers, Member
-from .missing import not_offered
 
 __all__ = ["Downgrades"]
 
 _WRONG_FORMAT = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format")
 _INVALID_TARGET = RpcRejected(Status.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
 _NO_VERSION = RpcRejected(Status.UNAVAILABLE, "etcdserver: cluster version not found during downgrade")
+_UNDER_WAY = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: cluster has a downgrade job in progress")
 _NOT_UNDER_WAY = RpcRejected(Status.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
-_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.\d{1,9})?")
-_ENABLE = not_offered("etcdserverpb.Maintenance", "Downgrade")
 
 
 class Downgrades:
-    """The one method; all its answers are this member's own."""
+    """The one method."""
 
-    def __init__(self, member: Member, answers: Answers) -> None:
+    def __init__(self, member: Member, answers: Answers, guard: Guard) -> None:
         self._member = member
         self._answers = answers
+        self._guard = guard
 
     def downgrade(self, call: UnaryCall) -> None:
         request = rpc.DowngradeRequest.FromString(call.message)
-        if request.action == rpc.DowngradeRequest.CANCEL:
-            _refuse(call, _NOT_UNDER_WAY)
+        kinds = rpc.DowngradeRequest
+        if request.action not in (kinds.VALIDATE, kinds.ENABLE, kinds.CANCEL):
+            error = unknown_request("etcdserver: unknown method")
+            call.fail(error.code, error.message)
             return
-        error = self._check(request.version)
-        if error is not None:
-            _refuse(call, error)
-        elif request.action == rpc.DowngradeRequest.VALIDATE:
-            machine = self._member.machine
-            body = rpc.DowngradeResponse(version=machine.cluster_version).SerializeToString()
-            self._answers.reply(call, machine.revision, body)
+        if request.action != kinds.CANCEL and minor_version(request.version) is None:
+            call.fail(_WRONG_FORMAT.code, _WRONG_FORMAT.message)
+            return
+        then = partial(self._member.read_index, partial(self._decide, call, request), call.deadline)
+        if request.action != kinds.VALIDATE and self._guard.on:
+            self._guard.require_admin(call, then, plain=True)
         else:
-            _ENABLE(call)
+            then()
 
-    def _check(self, version: str) -> RpcError | None:
-        """The target must be one minor version below the cluster's."""
-        wanted = _VERSION.fullmatch(version)
-        if wanted is None:
-            return _WRONG_FORMAT
-        current = _VERSION.fullmatch(self._member.machine.cluster_version)
+    def _decide(self, call: UnaryCall, request: rpc.DowngradeRequest, error: RpcError | None) -> None:
+        """The state is up to date, or cannot be known to be."""
+        error = error or self._judge(request)
+        if error is not None:
+            call.fail(error.code, error.message)
+        elif request.action == rpc.DowngradeRequest.VALIDATE:
+            self._tell(call)
+        else:
+            wanted = minor_version(request.version)
+            target = "" if request.action == rpc.DowngradeRequest.CANCEL or wanted is None else (
+                f"{wanted[0]}.{wanted[1]}.0"
+            )
+            payload = internal.Downgrade(target=target).SerializeToString()
+            self._member.propose(Command.DOWNGRADE, payload, partial(self._done, call), call.deadline)
+
+    def _judge(self, request: rpc.DowngradeRequest) -> RpcError | None:
+        machine = self._member.machine
+        if request.action == rpc.DowngradeRequest.CANCEL:
+            return None if machine.downgrade else _NOT_UNDER_WAY
+        current = minor_version(machine.cluster_version)
         if current is None:
             return _NO_VERSION
-        allowed = int(current[1]), int(current[2]) - 1
-        return None if (int(wanted[1]), int(wanted[2])) == allowed else _INVALID_TARGET
+        if minor_version(request.version) != (current[0], current[1] - 1):
+            return _INVALID_TARGET
+        return _UNDER_WAY if machine.downgrade else None
 
+    def _done(self, call: UnaryCall, outcome: Outcome | RpcError) -> None:
+        error = outcome.error if isinstance(outcome, Outcome) else outcome
+        if error is not None:
+            call.fail(error.code, error.message)
+        else:
+            self._tell(call)
 
-def _refuse(call: UnaryCall, error: RpcError) -> None:
-    call.fail(error.code, error.message)
+    def _tell(self, call: UnaryCall) -> None:
+        machine = self._member.machine
+        body = rpc.DowngradeResponse(version=machine.cluster_version).SerializeToString()
+        self._answers.reply(call, machine.revision, body)

@@ -20,7 +20,9 @@ class HealthService:
     """``grpc.health.v1.Health``: the server as a whole is the only service it knows, as in etcd."""
 
     def __init__(self) -> None:
-        self._stopped = trio.Event()
+        self._stopped = False
+        self._pauses = 0
+        self._changed = trio.Event()
 
     def unary(self) -> dict[str, UnaryHandler]:
         """The handlers by path."""
@@ -32,7 +34,17 @@ class HealthService:
 
     def stop(self) -> None:
         """The member stops: watchers are told so."""
-        self._stopped.set()
+        self._stopped = True
+        self._tell()
+
+    def pause(self, on: bool) -> None:
+        """Something begins, or ends, during which clients should go to another member."""
+        self._pauses += 1 if on else -1
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
     def check(self, call: UnaryCall) -> None:
         """The status now."""
@@ -42,20 +54,24 @@ class HealthService:
             call.reply(_status(self._now()))
 
     async def watch(self, call: StreamCall) -> None:
-        """The status now and at the end; a service that is not known stays so."""
+        """The status now and whenever it changes; a service that is not known stays so."""
         message = await call.receive()
         if message is None:
             raise rpc_errors.undecodable("grpc.health.v1.HealthCheckRequest")
         known = not healthpb.HealthCheckRequest.FromString(message).service
-        await call.send(_status(self._now() if known else healthpb.HealthCheckResponse.SERVICE_UNKNOWN))
-        if known and self._stopped.is_set():
-            return
-        await self._stopped.wait()
-        if known:
-            await call.send(_status(healthpb.HealthCheckResponse.NOT_SERVING))
+        told: int | None = None
+        while True:
+            changed, stopped = self._changed, self._stopped
+            now = self._now() if known else healthpb.HealthCheckResponse.SERVICE_UNKNOWN
+            if now != told:
+                told = now
+                await call.send(_status(now))
+            if stopped:
+                return
+            await changed.wait()
 
     def _now(self) -> healthpb.HealthCheckResponse.ServingStatus.ValueType:
-        if self._stopped.is_set():
+        if self._stopped or self._pauses:
             return healthpb.HealthCheckResponse.NOT_SERVING
         return healthpb.HealthCheckResponse.SERVING
 

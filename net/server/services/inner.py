@@ -6,10 +6,9 @@ replicated and worded alike, and carry the client's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-import trio
 from google.protobuf.message import Message
 
 from tercet.core import rpc_errors
@@ -17,45 +16,12 @@ from tercet.core.rpc_errors import RpcError, Status
 
 from ...auth import credentials
 from ..call import StreamCall, UnaryHandler
+from ..inner_call import InnerCall
 
-__all__ = ["InnerCall", "begin", "perform", "serve_one"]
+__all__ = ["begin", "perform", "serve_one"]
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", bound=Message)
-
-
-class InnerCall:
-    """A ``UnaryCall`` of the member itself; ``finished`` is set when it is answered."""
-
-    __slots__ = ("client_common_name", "deadline", "error", "finished", "message", "metadata", "response")
-
-    def __init__(self, message: bytes, metadata: Mapping[str, str]) -> None:
-        self.message = message
-        self.metadata = metadata
-        self.client_common_name = getattr(metadata, "client_common_name", "")
-        self.deadline: float | None = None
-        self.response = b""
-        self.error: RpcError | None = None
-        self.finished = trio.Event()
-
-    def reply(self, message: bytes) -> None:
-        """Answer with a serialised response."""
-        self.response = message
-        self.finished.set()
-
-    def reply_in_parts(self, parts: Sequence[bytes]) -> None:
-        """Answer with the pieces of a long response."""
-        self.reply(b"".join(parts))
-
-    @property
-    def answered(self) -> bool:
-        """There is an answer."""
-        return self.finished.is_set()
-
-    def fail(self, code: int, message: str) -> None:
-        """Answer with an error."""
-        self.error = RpcError(Status(code), message)
-        self.finished.set()
 
 
 def begin(handler: UnaryHandler, request: Message, metadata: Mapping[str, str]) -> InnerCall:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
-
-from google.protobuf.message import Message
+from typing import TypeAlias
 
 from tercet.core.auth.permits import check_range as check_range_permission
 from tercet.core.auth.permits import check_txn as check_txn_permission
 from tercet.core.auth.store import AuthStore
 from tercet.core.auth.values import Identity
-from tercet.core.machine import Command, Outcome
+from tercet.core.machine import Command, Machine, Outcome
 from tercet.core.mvcc.checks import check_delete, check_put, check_range, check_txn
 from tercet.core.mvcc.evaluate import is_read_only
+from tercet.core.mvcc.steps import Steps
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
@@ -30,7 +29,7 @@ from .member import Answers, Member, ProposalDone
 
 __all__ = ["KvService"]
 
-R = TypeVar("R", bound=Message)
+Read: TypeAlias = rpc.RangeRequest | rpc.TxnRequest
 
 _parse_range = rpc.RangeRequest.FromString
 _parse_put = rpc.PutRequest.FromString
@@ -75,9 +74,9 @@ class KvService:
         if not member.leader_id and self._answers.refuse_without_leader(call):
             return
         if request.serializable:
-            self._read(call, self._range_body, request, None)
+            self._read(call, request, None)
         else:
-            member.read_index(partial(self._read, call, self._range_body, request), call.deadline)
+            member.read_index(partial(self._read, call, request), call.deadline)
 
     def put(self, call: UnaryCall) -> None:
         request = _parse_put(call.message)
@@ -103,9 +102,9 @@ class KvService:
         elif self._answers.refuse_without_leader(call):
             return
         elif _is_serializable(request):
-            self._read(call, self._txn_body, request, None)
+            self._read(call, request, None)
         else:
-            self._member.read_index(partial(self._read, call, self._txn_body, request), call.deadline)
+            self._member.read_index(partial(self._read, call, request), call.deadline)
 
     def compact(self, call: UnaryCall) -> None:
         """Answered once nothing before the revision can be seen, a physical one once it is dropped."""
@@ -134,49 +133,42 @@ class KvService:
         else:
             member.propose(kind, call.message, done or partial(self._finish, call), call.deadline)
 
-    def _read(
-        self, call: UnaryCall, read: Callable[[R], tuple[int, bytes]], request: R, error: RpcError | None
-    ) -> None:
+    def _read(self, call: UnaryCall, request: Read, error: RpcError | None) -> None:
         """Read and answer; called with None once the read point is reached, else with what prevented it."""
         if error is None:
             if self._member.machine.auth.enabled:
                 permission = partial(self._permission, request)
-                self._guard.check(call, permission, partial(self._reply, call, read, request))
+                self._guard.check(call, permission, partial(self._reply, call, request))
             else:
-                self._reply(call, read, request)
+                self._reply(call, request)
         else:
             call.fail(error.code, error.message)
 
-    def _permission(self, request: Message, auth: AuthStore, who: Identity) -> RpcError | None:
+    def _permission(self, request: Read, auth: AuthStore, who: Identity) -> RpcError | None:
         if isinstance(request, rpc.RangeRequest):
             return check_range_permission(auth, who, request)
-        assert isinstance(request, rpc.TxnRequest)
         return check_txn_permission(auth, who, request)
 
-    def _reply(self, call: UnaryCall, read: Callable[[R], tuple[int, bytes]], request: R) -> None:
-        if isinstance(request, rpc.RangeRequest) and self._member.machine.range_is_long(request):
-            self._reply_in_turns(call, request)
-            return
-        try:
-            revision, body = read(request)
-        except RpcError as refused:
-            call.fail(refused.code, refused.message)
+    def _reply(self, call: UnaryCall, request: Read) -> None:
+        """Answer from the state as it is: a short range at once, anything else in turns if it takes long."""
+        machine = self._member.machine
+        if isinstance(request, rpc.TxnRequest):
+            self._reply_in_turns(call, lambda machine: machine.read_txn(request))
+        elif machine.range_is_long(request):
+            self._reply_in_turns(call, lambda machine: machine.range_in_pages(request))
         else:
-            self._answers.reply(call, revision, body)
+            try:
+                revision, body = machine.range(request)
+            except RpcError as refused:
+                call.fail(refused.code, refused.message)
+            else:
+                self._answers.reply(call, revision, body)
 
-    def _reply_in_turns(self, call: UnaryCall, request: rpc.RangeRequest) -> None:
-        steps = restarting(lambda: self._member.machine, lambda machine: machine.range_in_pages(request))
-
-        def answer(result: tuple[int, list[bytes]]) -> None:
-            self._answers.reply_in_parts(call, *result)
-
-        self._turns.start(call, steps, answer)
-
-    def _range_body(self, request: rpc.RangeRequest) -> tuple[int, bytes]:
-        return self._member.machine.range(request)
-
-    def _txn_body(self, request: rpc.TxnRequest) -> tuple[int, bytes]:
-        return self._member.machine.read_txn(request)
+    def _reply_in_turns(
+        self, call: UnaryCall, begin: Callable[[Machine], Steps[tuple[int, list[bytes]]]]
+    ) -> None:
+        steps = restarting(lambda: self._member.machine, begin)
+        self._turns.start(call, steps, lambda result: self._answers.reply_in_parts(call, *result))
 
 
 def _is_serializable(request: rpc.TxnRequest) -> bool:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import trio
-
 from tercet.core import rpc_errors
 from tercet.core.rpc_errors import RpcError, Status
 
+from ...tasks import Tasks
 from ...world import World
 from .member import Member
 
@@ -30,17 +29,12 @@ class LeaderCalls:
         self._clock = world.clock
         self._member = member
         self._timeout = timeout
-        self._nursery: trio.Nursery | None = None
+        self._tasks = Tasks()
         self._waiting = 0
 
     async def run(self) -> None:
         """Serve ``ask``; until cancelled. What is under way then is not answered."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                await trio.Event().wait()
-            finally:
-                self._nursery = None
+        await self._tasks.run()
 
     def ask(
         self,
@@ -57,13 +51,14 @@ class LeaderCalls:
             deadline: monotonic seconds; None: after this object's own timeout.
             final: answers that asking again would not change.
         """
-        if self._nursery is None:
+        nursery = self._tasks.nursery
+        if nursery is None:
             done(rpc_errors.STOPPED)
         elif self._waiting >= _MAX_WAITING:
             done(rpc_errors.TOO_MANY_REQUESTS)
         else:
             self._waiting += 1
-            self._nursery.start_soon(self._answer, method, payload, done, deadline, final)
+            nursery.start_soon(self._answer, method, payload, done, deadline, final)
 
     async def wait(
         self,

@@ -15,7 +15,7 @@ from tercet.core.auth.store import AuthStore
 from tercet.core.auth.values import READ, Identity
 from tercet.core.lease.lessor import MAX_TTL, minimum_ttl
 from tercet.core.machine import Command, Outcome
-from tercet.core.mvcc.pages import Steps
+from tercet.core.mvcc.steps import Steps
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
@@ -109,7 +109,7 @@ class LeaseService:
             call.fail(error.code, error.message)
             return
         machine = self._member.machine
-        ids = sorted(lease.id for lease in machine.lessor)
+        ids = self._keeper.ids()
         revision = machine.revision
         self._turns.start(
             call, _listed(ids), lambda parts: self._answers.reply_in_parts(call, revision, parts),

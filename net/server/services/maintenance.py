@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from tercet.core.machine import Command, Machine, Outcome
 from tercet.core.mvcc.checks import check_compaction
 from tercet.core.mvcc.hashing import hash_in_pages, hash_is_long
-from tercet.core.mvcc.pages import Steps
+from tercet.core.mvcc.steps import Steps
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...auth import Guard
 from ...config import MemberConfig
 from ...turns import Turns, restarting
 from ...world import World
@@ -34,13 +36,18 @@ class MaintenanceService:
     """``etcdserverpb.Maintenance`` of one member."""
 
     def __init__(
-        self, world: World, member: Member, answers: Answers, config: MemberConfig, turns: Turns
+        self, world: World, member: Member, answers: Answers, guard: Guard, config: MemberConfig, turns: Turns
     ) -> None:
+        self._world = world
         self._member = member
         self._turns = turns
         self._answers = answers
         self._config = config
-        self._snapshots = Snapshots(partial(open_view, world, member), answers)
+        self._downgrades = Downgrades(member, answers, guard)
+        self._snapshots = Snapshots(world, partial(open_view, world, member), answers)
+        self.defragmenting = 0  # calls under way
+        #: Called when one begins and when it ends.
+        self.on_defragment: Callable[[bool], None] = lambda on: None
 
     def unary(self) -> dict[str, UnaryHandler]:
         """The handlers by path."""
@@ -48,7 +55,7 @@ class MaintenanceService:
             f"/{_SERVICE}/Status": self.status,
             f"/{_SERVICE}/Alarm": self.alarm,
             f"/{_SERVICE}/HashKV": self.hash_kv,
-            f"/{_SERVICE}/Downgrade": Downgrades(self._member, self._answers).downgrade,
+            f"/{_SERVICE}/Downgrade": self._downgrades.downgrade,
         }
 
     def stream(self) -> dict[str, StreamHandler]:
@@ -89,18 +96,35 @@ class MaintenanceService:
         """Give the holes in this member's file back; reads and writes go on meanwhile."""
         rpc.DefragmentRequest.FromString(await call.receive() or b"")
         if self._member.keeper is not None:
-            await self._member.keeper.defragment()
+            clock, probe = self._world.clock, self._world.probe
+            started = clock.monotonic()
+            self.defragmenting += 1
+            self.on_defragment(True)
+            probe.gauge("etcd_disk_defrag_inflight", 1.0)
+            try:
+                await self._member.keeper.defragment()
+            finally:
+                self.defragmenting -= 1
+                self.on_defragment(False)
+                probe.gauge("etcd_disk_defrag_inflight", float(self.defragmenting > 0))
+            probe.observe("etcd_disk_backend_defrag_duration_seconds", clock.monotonic() - started)
         await call.send(b"")
 
     def hash_kv(self, call: UnaryCall) -> None:
         """The hash of the keys' history up to a revision, the same number as etcd's."""
         request = rpc.HashKVRequest.FromString(call.message)
+        clock, started = self._world.clock, self._world.clock.monotonic()
+
+        def done(answer: tuple[int, bytes]) -> None:
+            taken = clock.monotonic() - started
+            self._world.probe.observe("etcd_mvcc_hash_rev_duration_seconds", taken)
+            self._answers.reply(call, *answer)
+
         steps = restarting(
             lambda: self._member.machine, lambda machine: _hash_history(machine, request.revision)
         )
         self._turns.start(
-            call, steps, lambda answer: self._answers.reply(call, *answer),
-            at_once=not hash_is_long(self._member.machine.store),
+            call, steps, done, at_once=not hash_is_long(self._member.machine.store)
         )
 
 
@@ -112,7 +136,7 @@ def _hash_history(machine: Machine, asked: int) -> Steps[tuple[int, bytes]]:
         error = check_compaction(asked, compacted, newest)
         if error is not None:
             raise error.with_traceback(None)
-    hashed = yield from hash_in_pages(store, asked if asked > 0 else newest)
+    hashed = yield from hash_in_pages(store, asked or newest)
     return newest, rpc.HashKVResponse(hash=hashed, compact_revision=compacted).SerializeToString()
 
 

@@ -27,6 +27,8 @@ __all__ = ["Answers", "Member", "ProposalDone", "ReadDone"]
 ProposalDone: TypeAlias = Callable[["Outcome | RpcError"], None]
 ReadDone: TypeAlias = Callable[["RpcError | None"], None]
 
+_LONG_BYTES = 256 << 10  # an answer that is not copied into one piece
+
 
 class Member(Protocol):
     """The node as services see it; see ``net.node.Node`` for the duties of each method."""
@@ -92,15 +94,22 @@ class Answers:
         """Answer with a header and a body without one."""
         call.reply(self._prefix.encode(revision, self._member.term) + body)
 
-    def reply_in_parts(self, call: UnaryCall, revision: int, parts: list[bytes]) -> None:
-        """As ``reply`` with a long body."""
-        call.reply_in_parts([self._prefix.encode(revision, self._member.term), *parts])
+    def reply_in_parts(self, call: UnaryCall, revision: int, parts: Sequence[bytes]) -> None:
+        """As ``reply`` with a body that may be long."""
+        header = self._prefix.encode(revision, self._member.term)
+        if sum(map(len, parts)) < _LONG_BYTES:
+            call.reply(b"".join((header, *parts)))
+        else:
+            call.reply_in_parts((header, *parts))
 
     def finish(self, call: UnaryCall, outcome: Outcome | RpcError) -> None:
         """Answer a call with what became of its proposal."""
         if isinstance(outcome, Outcome):
             error = outcome.error
             if error is None:
+                if outcome.parts:
+                    self.reply_in_parts(call, outcome.revision, outcome.parts)
+                    return
                 call.reply(self._prefix.encode(outcome.revision, self._member.term) + outcome.body)
                 return
         else:

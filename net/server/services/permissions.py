@@ -12,7 +12,7 @@ from functools import partial
 
 from google.protobuf.message import DecodeError
 
-from tercet.core.rpc_errors import RpcError, Status
+from tercet.core.rpc_errors import UNREADABLE_TEXT, RpcError, Status
 
 from ...auth import Guard
 from ..call import StreamCall, StreamHandler, UnaryCall, UnaryHandler
@@ -67,8 +67,8 @@ def _serve(handler: UnaryHandler, call: UnaryCall) -> None:
         handler(call)
     except RpcError as error:
         call.fail(error.code, error.message)
-    except DecodeError as error:
-        call.fail(Status.INTERNAL, f"grpc: error unmarshalling request: {error}")
+    except DecodeError:
+        call.fail(Status.INTERNAL, UNREADABLE_TEXT)
 
 
 def _stream(guard: Guard, path: str, handler: StreamHandler) -> StreamHandler:

@@ -18,4 +18,6 @@ def service_samples(hub: WatchHub, leases: LeaseKeeper) -> Iterator[Sample]:
     yield Sample("etcd_debugging_mvcc_watcher_total", float(watches))
     yield Sample("etcd_debugging_mvcc_slow_watcher_total", float(max(0, watches - hub.watcher_count)))
     yield Sample("etcd_debugging_mvcc_events_total", float(hub.events_sent))
+    yield Sample("etcd_debugging_mvcc_pending_events_total", float(hub.pending_events))
     yield Sample("etcd_debugging_lease_renewed_total", float(leases.renewals))
+    yield Sample("etcd_debugging_server_lease_expired_total", float(leases.expired))

@@ -97,13 +97,15 @@ class Snapshots:
         open_view: the state with everything in it that was applied when it is called.
     """
 
-    def __init__(self, open_view: OpenView, answers: Answers) -> None:
+    def __init__(self, world: World, open_view: OpenView, answers: Answers) -> None:
+        self._world = world
         self._open_view = open_view
         self._answers = answers
 
     async def snapshot(self, call: StreamCall) -> None:
         """Send the database in pieces, each with the number of bytes to come, and its hash at the end."""
         rpc.SnapshotRequest.FromString(await call.receive() or b"")
+        started = self._world.clock.monotonic()
         with await self._open_view() as view:
             export = Export(view.buckets)
             for _ in export.measure():
@@ -114,13 +116,19 @@ class Snapshots:
                 message = rpc.SnapshotResponse(remaining_bytes=left, blob=chunk)
                 await call.send(message.SerializeToString())
                 await trio.lowlevel.checkpoint()
+        self._note("etcd_disk_backend_snapshot_duration_seconds", started)
 
     async def hash(self, call: StreamCall) -> None:
         """The number that etcd gives for a database with the same entries; a unary method that takes time."""
         rpc.HashRequest.FromString(await call.receive() or b"")
+        started = self._world.clock.monotonic()
         with await self._open_view() as view:
             summed = DatabaseHash(view.buckets)
             for _ in summed.compute():
                 await trio.lowlevel.checkpoint()
             header = self._answers.header(view.revision)
             await call.send(header + rpc.HashResponse(hash=summed.value).SerializeToString())
+        self._note("etcd_mvcc_hash_duration_seconds", started)
+
+    def _note(self, metric: str, started: float) -> None:
+        self._world.probe.observe(metric, self._world.clock.monotonic() - started)

@@ -17,12 +17,15 @@ from tercet.core import rpc_errors
 from tercet.core.auth.permits import check_keys
 from tercet.core.auth.values import NOBODY, READ
 from tercet.core.mvcc.ranges import range_end_of
-from tercet.core.mvcc.record import Event, encode_event, varint
+from tercet.core.mvcc.record import Event, encode_event
+from tercet.core.mvcc.steps import PAGE_KEYS, Steps
 from tercet.core.mvcc.store import Store
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
+from tercet.core.wire.varint import encode_varint
 
 from ...auth import Guard
+from ...turns import in_turns
 from ...world import World
 from ..call import StreamCall, StreamHandler
 from .member import Answers, Member
@@ -77,7 +80,7 @@ class WatchService:
         if last is not None and last[0] is event:
             return last[1]
         data = encode_event(event, prev_kv=False, data_of=store.data_of)
-        field = b"".join((b"\x5a", varint(len(data)), data))
+        field = b"".join((b"\x5a", encode_varint(len(data)), data))
         self._last = event, field
         return field
 
@@ -305,7 +308,7 @@ class _Stream:
                 await self._wakeup.wait()
 
     async def _send_turn(self, watcher: Watcher) -> None:
-        """One response to a watcher that is owed something; it queues up again if there is more."""
+        """One response to a watcher that is owed something."""
         if self._service.guard.stamp and not await self._still_allowed(watcher):
             return
         store = self._hub.store()
@@ -314,37 +317,64 @@ class _Stream:
             response = rpc.WatchResponse(watch_id=watcher.id, canceled=True, compact_revision=store.compacted)
             self._answer(0, response)
             return
-        was_lagging = watcher.lagging
-        events, revision = watcher.take(store)
-        if was_lagging and not watcher.lagging:
-            self._hub.enter(self._number, watcher)
+        if watcher.lagging:
+            messages = await self._past(watcher, store)
+        else:
+            messages = await in_turns(self._told(watcher, store, *watcher.take(store)))
+        for message in messages:
+            await self._call.send(message)
+        if not messages:
+            await trio.lowlevel.checkpoint()
+
+    async def _past(self, watcher: Watcher, store: Store) -> list[bytes]:
+        """A piece of the past, serialised; several turns if a single revision changed very much."""
+        pinned = watcher.next_revision
+        store.pin(pinned)
+        try:
+            events, revision = await in_turns(watcher.read(store))
+            if watcher.id not in self._watchers:  # cancelled meanwhile
+                return []
+            if self._hub.store() is not store:  # a snapshot has replaced it: there may be more to read
+                watcher.lagging = True
+            if not watcher.lagging:
+                self._hub.enter(self._number, watcher)
+            return await in_turns(self._told(watcher, store, events, revision))
+        finally:
+            store.unpin(pinned)
+
+    def _told(
+        self, watcher: Watcher, store: Store, events: list[Event], revision: int
+    ) -> Steps[list[bytes]]:
+        """What tells a watcher of these events, or of progress; it queues up again if there is more."""
         progress = watcher.progress_due and not watcher.lagging and not events
         if progress:
             watcher.progress_due = False
         if watcher.owed:
             self._ready[watcher.id] = watcher
-        if events or progress:
-            watcher.quiet = False
-            self._hub.events_sent += len(events)
-            for message in self._responses(watcher, events, revision, store):
-                await self._call.send(message)
-        else:
-            await trio.lowlevel.checkpoint()
+        if not events and not progress:
+            return []
+        watcher.quiet = False
+        self._hub.events_sent += len(events)
+        return (yield from self._responses(watcher, events, revision, store))
 
-    def _responses(self, watcher: Watcher, events: list[Event], revision: int, store: Store) -> list[bytes]:
+    def _responses(
+        self, watcher: Watcher, events: list[Event], revision: int, store: Store
+    ) -> Steps[list[bytes]]:
         """The serialised response, or its fragments when it is large and the client takes fragments."""
         head = self._answers.header(revision)
         if watcher.id:
-            head += b"\x10" + varint(watcher.id & 0xFFFFFFFFFFFFFFFF)
+            head += b"\x10" + encode_varint(watcher.id & 0xFFFFFFFFFFFFFFFF)
         if len(events) == 1 and not watcher.prev_kv:
             return [head + self._service.event_field(events[0], store)]
         pieces: list[list[bytes]] = [[]]
         size = 0
-        for event in watcher.encode(events, store):
+        for number, event in enumerate(watcher.encode(events, store), 1):
+            if number % PAGE_KEYS == 0:
+                yield
             if watcher.fragment and size and size + len(event) > self._service.fragment_bytes:
                 pieces.append([])
                 size = 0
-            pieces[-1] += (b"\x5a", varint(len(event)), event)
+            pieces[-1] += (b"\x5a", encode_varint(len(event)), event)
             size += len(event)
         more = [head + b"\x38\x01" + b"".join(piece) for piece in pieces[:-1]]
         return [*more, head + b"".join(pieces[-1])]

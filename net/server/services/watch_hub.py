@@ -3,13 +3,14 @@
 The node hands over the events of each applied batch. A look-up per event finds the synced watchers it
 concerns; each queues it and wakes its stream's task, which does the sending. Watchers that are catching up
 are not in the index: they read the store until there is nothing left to read, and enter it then, in the same
-turn, so no event falls between.
+turn, so no event falls between. Events that are more than any queue holds are not looked up one by one.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from tercet.core.mvcc.record import Event
 from tercet.core.mvcc.store import Store
@@ -18,6 +19,8 @@ from tercet.core.mvcc.watch_index import WatchIndex
 from .watcher import Watcher
 
 __all__ = ["HubStream", "WatchHub"]
+
+_MANY_EVENTS: Final = 10_000  # at once
 
 
 class HubStream(Protocol):
@@ -63,6 +66,11 @@ class WatchHub:
         """Synced watchers."""
         return len(self._watchers)
 
+    @property
+    def pending_events(self) -> int:
+        """Events that wait to be sent to synced watchers."""
+        return sum(watcher.pending for watcher in self._watchers.values())
+
     def add_stream(self, stream: HubStream) -> int:
         """Register a stream; its number."""
         self._next_stream += 1
@@ -95,6 +103,9 @@ class WatchHub:
     def _publish(self, events: Sequence[Event], revision: int) -> None:
         if not self._watchers:
             return
+        if len(events) > _MANY_EVENTS:
+            self._leave_to_the_store(events)
+            return
         for event in events:
             for key in self._index.matching(event.record.key):
                 watcher = self._watchers[key]
@@ -102,3 +113,14 @@ class WatchHub:
                     if not watcher.offer(event):
                         self.leave(key[0], watcher)
                     self.streams[key[0]].wake(watcher)
+
+    def _leave_to_the_store(self, events: Sequence[Event]) -> None:
+        """Of very many events, only find out whom they concern: those watchers read them as the past."""
+        keys = sorted([event.record.key for event in events])
+        revision = events[0].record.mod_revision
+        for (number, _), watcher in list(self._watchers.items()):
+            place = bisect_left(keys, watcher.start)
+            if place < len(keys) and (watcher.end is None or keys[place] < watcher.end):
+                self.leave(number, watcher)
+                watcher.fall_behind(revision)
+                self.streams[number].wake(watcher)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tercet.core.mvcc.record import Event, encode_event
+from tercet.core.mvcc.steps import Steps, finish
 from tercet.core.mvcc.store import Store
 
 __all__ = ["CHUNK_BYTES", "Watcher", "cut_at_revision"]
@@ -59,6 +60,11 @@ class Watcher:
         """There is something to send."""
         return self.lagging or self.progress_due or bool(self._pending)
 
+    @property
+    def pending(self) -> int:
+        """Events that wait to be sent."""
+        return len(self._pending)
+
     def wants(self, event: Event) -> bool:
         """Neither told already, nor before the start, nor filtered out."""
         if event.record.mod_revision < self.next_revision:
@@ -89,15 +95,20 @@ class Watcher:
         self.lagging = True
 
     def take(self, store: Store) -> tuple[list[Event], int]:
-        """The next events to tell, in whole revisions, and the revision the response speaks for.
+        """The next events to tell, in whole revisions, and the revision the response speaks for."""
+        return finish(self.read(store)) if self.lagging else self._take_pending(store)
 
-        A lagging watcher reads a bounded piece of the past; it is synced when nothing is left to read. The
-        caller has made sure that the past it needs is not compacted.
+    def read(self, store: Store) -> Steps[tuple[list[Event], int]]:
+        """As ``take`` for a lagging watcher: a bounded piece of the past, in steps if a revision is large.
+
+        It is synced when nothing is left to read. The caller has made sure that the past it needs is not
+        compacted, and has pinned it if there is more than one step.
         """
-        if not self.lagging:
-            return self._take_pending(store)
-        found, after = store.events_since(self.next_revision, self.start, self.end, _READ_EVENTS)
+        found, after = yield from store.events_in_pages(
+            self.next_revision, self.start, self.end, _READ_EVENTS
+        )
         wanted = [event for event in found if self.wants(event)]
+        store.recall([event.record for event in wanted], CHUNK_BYTES)
         size = cut_at_revision(wanted, CHUNK_BYTES)
         if size < len(wanted):
             after = wanted[size].record.mod_revision

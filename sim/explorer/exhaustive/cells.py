@@ -9,7 +9,9 @@ What is not searched, because another run that is searched shows the same:
 - Losing a message: it may stay under way for ever.
 - A delivery that changes nothing and sends nothing: not delivering is as good.
 - Replies that their receiver can never use again: they are taken off the wire.
-- Where messages last, a second copy: one that stays can arrive as often as two.
+- Where messages last, a second copy: one that stays can arrive as often as two. And when to answer a message
+  that changes nothing: a reply may stay under way for as long as one likes, so it is sent at once
+  (``Tables.echoes``). What can happen only grows with what is under way.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .scope import How, Kind, budget_unit, full_budget
-from .tables import Broken, Effect, Tables
+from .tables import Broken, Effect, Tables, is_echo
 
 __all__ = ["Cells", "Step"]
 
@@ -95,6 +97,8 @@ class Cells:
             self.put(answer, cells, crashes)
 
     def _worked_put(self, message: int, cell: int, crashes: bool) -> tuple[int, ...]:
+        if self.tables.scope.lasting and message in self._inboxes[cell]:
+            return (cell,)
         inbox, answers = self._settled((message,), self.nodes[cell], self._inboxes[cell], crashes)
         return self.number(self.nodes[cell], inbox), *answers
 
@@ -107,13 +111,18 @@ class Cells:
         after = list(inbox)
         answers: list[int] = []
         for message in messages:
-            if tables.is_dead(message, node):
+            message = tables.normal(message, node)
+            if lasting and message in after:
+                continue
+            if tables.is_dead(message, node, crashes):
                 continue
             found = tables.answers(message, node, crashes)
             if found is not None:
                 answers += found
-            elif not lasting or message not in after:
+            else:
                 after.append(message)
+                if lasting:
+                    answers += tables.echoes(message, node)
         return tuple(sorted(after)), answers
 
     def calm(self, cell: int) -> int:
@@ -121,7 +130,10 @@ class Cells:
         found = self._calm.get(cell)
         if found is None:
             node = self.tables.without_hint(self.nodes[cell])
-            found = self._calm[cell] = self.number(node, self._inboxes[cell])
+            inbox = self._inboxes[cell]
+            if self.tables.scope.lasting:  # all answers have been given
+                inbox, _ = self._settled(inbox, node, (), False)
+            found = self._calm[cell] = self.number(node, inbox)
         return found
 
     def steps(self, cell: int, budget: int) -> tuple[Step, ...]:
@@ -142,7 +154,7 @@ class Cells:
             label = tables.receivers[message] << 8 | message << 16
             rest = inbox if lasting else inbox[:place] + inbox[place + 1 :]
             for effect in tables.effects(node, Kind.DELIVER, message):
-                if _is_nothing(effect, node):
+                if _is_nothing(effect, node) or (lasting and is_echo(effect, node)):
                     continue
                 yield from self._step(label, budget, node, rest, effect, 0, 0)
                 if budget & 15 * _DUPLICATES and not lasting:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tercet.core.raft import Config, Effects, Event, HardState, RaftState, restart
+from tercet.core.raft import Effects, Event, HardState, Message, RaftState, restart
 from tercet.core.raft.log import empty_log
 from tercet.core.trace import Header, TraceEncoder
 
 from ...invariants import Violation
+from .explicit import explicit, first_config
 from .facts import History, logs_agree, match_is_true, remember, with_read
-from .local import Local, Outcome, Steps
+from .local import Local, Outcome, Steps, silent
 from .moves import carry_out
 from .scope import How, Kind, Move, Scope, describe_move
 from .search import Finding, Search
@@ -28,7 +29,10 @@ _MOVE_NS = 1_000_000  # between two moves of a trace, in a world that has no clo
 
 
 def moves_of(search: Search, finding: Finding) -> tuple[Move, ...]:
-    """The run that the labels of ``search``'s finding stand for, every node by one name throughout."""
+    """The run that the labels of ``search``'s finding stand for, every node by one name throughout.
+
+    With the answers that the search takes for granted (see ``explicit``): more than the labels.
+    """
     tables = search.tables
     known, state = 0, search.first()  # at first all nodes are alike: any naming will do
     moves = []
@@ -48,7 +52,7 @@ def moves_of(search: Search, finding: Finding) -> tuple[Move, ...]:
         if place + 1 < len(finding.labels):
             renaming, state = search.follow(state, label)
             known = tables.after[renaming][known]
-    return tuple(moves)
+    return explicit(search.scope, moves)
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -71,12 +75,9 @@ class _Cluster:
         self.chunks = [self.encoder.begin(header)]
         self.now_ns = 0
         self.nodes: dict[int, Local] = {}
-        voters = tuple(range(1, scope.nodes + 1))
+        self.sent: dict[Message, Message] = {}  # as the search knows it -> as it is
         for node in range(1, size + 1):
-            config = Config(
-                node_id=node, voters=voters, election_ticks=2,
-                pre_vote=scope.pre_vote, check_quorum=False,
-            )
+            config = first_config(scope, node)
             state = restart(config, HardState())
             self.nodes[node] = Local(config, state, HardState(), empty_log())
             self.record([(None, Effects(), state)])
@@ -96,12 +97,15 @@ class _Cluster:
             self.history = with_read(self.history, move.number)
         steps: Steps = []
         before = self.nodes[move.node]
+        if move.message is not None:
+            move = msgspec.structs.replace(move, message=self.sent.get(move.message, move.message))
         found = carry_out(self.scope, before, move, steps=steps, only=move.how)
         self.record(steps)
         outcome = next((each for each in found if each.how == move.how), None)
         if outcome is None:
             raise ValueError(f"need a run of this core, got one in which this cannot happen: {move}")
         self.nodes[move.node] = outcome.local
+        self.sent |= {silent(message): message for message in outcome.sent}
         if outcome.broken is not None:
             raise Violation(*outcome.broken)
         self.judge(move.node, outcome)

@@ -32,12 +32,13 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     reads: tuple[tuple[int, int], ...] = ()  # confirmed: context and read index
     log_changed: bool = False
     matches: tuple[tuple[int, int], ...] = ()  # as leader: node and its new match index
+    node_id: int = 0  # who leads, if it was elected
 
 
 class History(msgspec.Struct, frozen=True, gc=False):
     """What the past has settled."""
 
-    elected: tuple[int, ...] = ()  # terms that had a leader
+    elected: tuple[tuple[int, int], ...] = ()  # terms that had a leader, and who it was
     committed: tuple[Entry, ...] = ()
     commit_terms: tuple[int, ...] = ()  # the term in which each was committed, aligned with ``committed``
     floors: tuple[tuple[int, int], ...] = ()  # reads asked: context, and what was committed then
@@ -65,7 +66,8 @@ def fact_of(before: RaftState, after: RaftState, reads: tuple[tuple[int, int], .
         return None
     terms = terms_of(after.log) if elected else ()
     return Fact(
-        after.current_term, elected, terms, commits, after.commit_index, reads, log_changed, matches
+        after.current_term, elected, terms, commits, after.commit_index, reads, log_changed, matches,
+        after.config.node_id if elected else 0,
     )
 
 
@@ -87,7 +89,7 @@ def remember(history: History, fact: Fact) -> History:
     """
     elected, committed, commit_terms = history.elected, history.committed, history.commit_terms
     if fact.elected:
-        if fact.term in elected:
+        if any(term == fact.term and node_id != fact.node_id for term, node_id in elected):
             raise Violation("election safety", f"term {fact.term} has a second leader")
         for entry, commit_term in zip(committed, commit_terms, strict=True):
             held = entry.index <= len(fact.terms) and fact.terms[entry.index - 1] == entry.term
@@ -97,7 +99,7 @@ def remember(history: History, fact: Fact) -> History:
                     f"the leader of term {fact.term} lacks entry {entry.index} of term {entry.term}, "
                     f"committed in term {commit_term}",
                 )
-        elected = tuple(sorted((*elected, fact.term)))
+        elected = tuple(sorted({**dict(elected), fact.term: fact.node_id}.items()))
     for entry in fact.commits:
         if entry.index > len(committed):
             committed, commit_terms = (*committed, entry), (*commit_terms, fact.term)

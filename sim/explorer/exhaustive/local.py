@@ -39,8 +39,8 @@ from .facts import Fact, fact_of
 from .scope import How
 
 __all__ = [
-    "Local", "Outcome", "Steps", "born", "crashed", "digest_of", "happen", "resume", "sync",
-    "without_hint",
+    "Local", "Outcome", "Steps", "born", "crashed", "digest_of", "happen", "resume", "silent",
+    "sync", "without_hint",
 ]
 
 _LEADER = int(Role.LEADER)
@@ -102,6 +102,13 @@ def _plain(state: RaftState) -> RaftState:
 def without_hint(local: Local) -> Local:
     """A node that will not crash any more: its durable commit hint does not matter."""
     return replace(local, hard=replace(local.hard, commit_index=0))
+
+
+def silent(message: Message) -> Message:
+    """The message without the rule that refused, if it is a refusal."""
+    if isinstance(message, VoteReply | AppendReply) and message.refusal:
+        return replace(message, refusal="")
+    return message
 
 
 class _Run:
@@ -168,12 +175,18 @@ class _Run:
             self.settle(self.step(Applied(state.released_index)))
             state = self.local.state
 
+    def told(self) -> tuple[Message, ...]:
+        """What has been sent; without a trace the rules of refusals, which nobody acts on, are left out."""
+        if self.steps is not None:
+            return tuple(self.sent)
+        return tuple([silent(message) for message in self.sent])
+
     def outcome(self, how: How, broken: Violation | None = None) -> Outcome:
         faithful = self.steps is not None
         local = self.local if faithful else replace(self.local, state=_plain(self.local.state))
         fact = fact_of(self.before.state, local.state, tuple(self.reads))
         story = None if broken is None else (broken.rule, broken.text)
-        return Outcome(how, local, tuple(self.sent), fact, story)
+        return Outcome(how, local, self.told(), fact, story)
 
     def died(self, how: How, hard: HardState, disk: Log) -> Outcome:
         """The outcome when the power fails now."""
@@ -182,12 +195,12 @@ class _Run:
             state = restart(config, hard, disk.entries(1, disk.last_index))
         except ValueError as error:
             broken = ("lost on disk", f"node {config.node_id} cannot start: {error}")
-            return Outcome(how, self.before, tuple(self.sent), None, broken)
+            return Outcome(how, self.before, self.told(), None, broken)
         if self.steps is not None:
             self.steps.append((None, Effects(), state))
         else:
             state = _plain(state)
-        return Outcome(how, Local(config, state, hard, disk), tuple(self.sent), None)
+        return Outcome(how, Local(config, state, hard, disk), self.told(), None)
 
 
 def _written(local: Local, hard: HardState | None, entries: tuple[Entry, ...]) -> Local:

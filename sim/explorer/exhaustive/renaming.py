@@ -54,6 +54,8 @@ def _field(name: str, value: Any, renaming: Renaming) -> Any:
         return tuple(sorted([_renamed(each, renaming) for each in value], key=lambda peer: peer.node_id))
     if name == "matches":  # of a fact: nodes and their match indexes
         return tuple([(renaming.get(node, node), index) for node, index in value])
+    if name == "elected" and isinstance(value, tuple):  # of a history: terms and their leaders
+        return tuple([(term, renaming.get(node, node)) for term, node in value])
     if name == "conf_changes":
         return tuple([_renamed_change(each, renaming) for each in value])
     return _renamed(value, renaming)

@@ -16,11 +16,11 @@ from tercet.core.raft import ChangeKind
 
 from . import search
 from .counterexample import Replayed, moves_of, replay_moves
-from .scope import Move, Scope, describe_move
+from .scope import BUDGETS, Move, Scope, describe_move
 
-__all__ = ["EXIT_CODES", "changes_of", "search_scope"]
+__all__ = ["changes_of", "command_of", "search_scope"]
 
-EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
+_EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
 _KINDS = {"add": ChangeKind.ADD_VOTER, "remove": ChangeKind.REMOVE, "learner": ChangeKind.ADD_LEARNER}
 
 
@@ -39,18 +39,44 @@ def changes_of(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(changes)
 
 
+def command_of(scope: Scope, mutation: str | None = None) -> str:
+    """The command that searches ``scope``."""
+    plain = Scope()
+    words = ["tercet sim explore --exhaustive", f"--nodes {scope.nodes}"]
+    for name in scope.__struct_fields__:
+        value = getattr(scope, name)
+        if name in ("terms", "entries") or (name in BUDGETS and name != "changes" and value):
+            words.append(f"--{name.replace('_', '-')} {value}")
+    words += [f"--change '{_change_text(change)}'" for change in scope.changes]
+    if scope.batch:
+        words.append(f"--batch {scope.batch}")
+    if not scope.lasting:
+        words.append("--once")
+    if scope.strict != plain.strict:
+        words.append("--consequences")
+    if mutation:
+        words.append(f"--mutation {mutation}")
+    return " ".join(words)
+
+
+def _change_text(change: tuple[tuple[int, int], ...]) -> str:
+    names = {kind: name for name, kind in _KINDS.items()}
+    return ", ".join([f"{names[ChangeKind(kind)]} {node}" for kind, node in change])
+
+
 def search_scope(
-    scope: Scope, *, memory_mb: int, minutes: float | None, again: str, trace: str | None, as_json: bool
-) -> str:
+    scope: Scope, mutation: str | None = None, *, memory_mb: int, minutes: float | None, trace: str | None,
+    as_json: bool,
+) -> int:
     """Search ``scope``, print what came of it, write a counterexample's trace to ``trace``.
 
     Args:
         memory_mb: the process may use so much.
         minutes: of CPU time at most; None: no limit.
-        again: the command that repeats the search, for the trace.
+        mutation: the bug that is planted, to be named in the trace.
 
     Returns:
-        The verdict.
+        The exit code: 0 valid, 1 invalid, 2 a limit was hit.
     """
     with _bar(as_json) as progress:
         run = search.Search(
@@ -61,7 +87,7 @@ def search_scope(
     moves: tuple[Move, ...] = ()
     if finding.verdict == "invalid":
         moves = moves_of(run, finding)
-        replayed = replay_moves(scope, moves, again)
+        replayed = replay_moves(scope, moves, command_of(scope, mutation))
         if trace is not None:
             try:
                 Path(trace).write_bytes(replayed.trace)
@@ -72,7 +98,7 @@ def search_scope(
         click.echo(msgspec.json.encode(_as_dict(finding, moves)).decode())
     else:
         _tell(finding, moves)
-    return finding.verdict
+    return _EXIT_CODES[finding.verdict]
 
 
 def _check(finding: search.Finding, replayed: Replayed) -> None:

@@ -60,14 +60,15 @@ class Scope(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     stalls: int = 0  # times that a state machine stands still
     transfers: int = 0
     changes: tuple[tuple[tuple[int, int], ...], ...] = ()  # of the configuration: (ChangeKind, node) ...
+    batch: int = 0  # entries in one append at most; 0: as many as there are
     pre_vote: bool = False
     strict: bool = True  # compare promises with the disk when they are sent
-    lasting: bool = False  # what was once sent may arrive again at any time, any number of times
+    lasting: bool = True  # what was once sent may arrive at any time, any number of times; else once
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= 5 or not 0 <= self.joining <= 2:
             raise ValueError(f"need 1 <= nodes <= 5 and joining <= 2, got {self.nodes} and {self.joining}")
-        for name in ("terms", *BUDGETS):
+        for name in ("terms", "batch", *BUDGETS):
             if not 0 <= _bound(self, name) <= 15:
                 raise ValueError(f"need 0 <= {name} <= 15, got {_bound(self, name)}")
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from .cells import Cells, Step
+from .digests import Digests
 from .facts import History
 from .scope import Scope, budget_unit, full_budget
 from .shapes import Shapes, State
@@ -93,10 +94,12 @@ class Search:
         self.transitions = 0
         self.depth = 0
         self._begun = time.process_time()
-        self._seen: set[int] = set()
+        self._seen = Digests()
         self._parents = array("I")  # by state, in the order found
-        self._labels = array("Q")  # the event that led to each state, as its parent calls the nodes
-        self._next: list[State] = []
+        self._labels = array("I")  # the event that led to each state, as its parent calls the nodes: a number
+        self._label_numbers: dict[int, int] = {}
+        self._next = array("Q")  # the states of the next level, one after the other
+        self._width = 2 + self.tables.size  # of a state
         self.cells = Cells(self.tables)
         self._shapes = Shapes(self.cells)
 
@@ -122,14 +125,14 @@ class Search:
         return self.canonical(full_budget(self.scope), self.tables.history_number(History()), cells)[1]
 
     def _levels(self) -> Finding:
-        index = 0
+        index, width = 0, self._width
         while self._next:
-            level, self._next = self._next, []
-            for place, state in enumerate(level):
-                if place % _PERIOD == 0:
-                    self._look(len(level) - place)
+            level, self._next = self._next, array("Q")
+            for start in range(0, len(level), width):
+                if index % _PERIOD == 0:
+                    self._look((len(level) - start) // width)
                 try:
-                    self._expand(state, index)
+                    self._expand(tuple(level[start : start + width]), index)
                 except _Broken as broken:
                     path = self._path(index)
                     return self._finding(
@@ -185,13 +188,10 @@ class Search:
         return remembered
 
     def _visit(self, state: State, parent: int, label: int) -> None:
-        digest = hash(state)
-        if digest in self._seen:
-            return
-        self._seen.add(digest)
-        self._parents.append(parent)
-        self._labels.append(label)
-        self._next.append(state)
+        if self._seen.add(hash(state)):
+            self._parents.append(parent)
+            self._labels.append(self._label_numbers.setdefault(label, len(self._label_numbers)))
+            self._next.extend(state)
 
     def canonical(self, budget: int, history: int, cells: list[int]) -> tuple[int, State]:
         """See ``Shapes.canonical``."""
@@ -207,9 +207,10 @@ class Search:
 
     def _path(self, index: int) -> tuple[int, ...]:
         """The labels that lead from the beginning to a state."""
+        known = list(self._label_numbers)
         labels = []
         while index:
-            labels.append(self._labels[index])
+            labels.append(known[self._labels[index]])
             index = self._parents[index]
         return tuple(reversed(labels))
 
@@ -219,7 +220,7 @@ class Search:
         used, memory = time.process_time() - self._begun, _memory_mb()
         memory_mb, cpu_seconds, max_states = self.limits
         if self.progress is not None:
-            waiting = left + len(self._next)
+            waiting = left + len(self._next) // self._width
             self.progress(
                 Progress(len(self._seen), self.transitions, self.depth, waiting, used, memory)
             )

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import permutations
 
+from msgspec.structs import replace
+
 from tercet.core.raft import (
     AppendReply,
     AppendRequest,
-    Config,
     HeartbeatReply,
     HeartbeatRequest,
     Message,
@@ -24,13 +25,14 @@ from tercet.core.raft import (
 )
 
 from ...invariants import Violation
+from .explicit import first_config
 from .facts import Fact, History, logs_agree, match_is_true, remember, with_read
 from .local import Local, Outcome, born, digest_of, without_hint
 from .moves import carry_out, possible
 from .renaming import Renaming, rename
 from .scope import How, Kind, Move, Scope
 
-__all__ = ["Broken", "Effect", "Tables"]
+__all__ = ["Broken", "Effect", "Tables", "is_echo"]
 
 #: how, number of the node afterwards, messages sent, fact or None, rule and story of a violation or None
 Effect = tuple[How, int, tuple[int, ...], int, "Broken | None"]
@@ -77,28 +79,17 @@ class Tables:
         self._in_class: dict[tuple[int, Kind, int], list[Outcome]] = {}
         self._plain: dict[int, int] = {}
         self._agree: dict[tuple[int, int], bool] = {}
-        self._dead: dict[tuple[int, int], bool] = {}
+        self._dead: dict[tuple[int, int, bool], bool] = {}
+        self._normal_messages: dict[tuple[int, int], int] = {}
+        self._echoes: dict[tuple[int, int], tuple[int, ...]] = {}
         self._answers: dict[tuple[int, int, bool], tuple[int, ...] | None] = {}  # after a mark
 
     # --- numbers ---------------------------------------------------------------------------------------
 
     def start(self) -> tuple[int, ...]:
         """The numbers of all nodes before anything has happened."""
-        voters = tuple(range(1, self.scope.nodes + 1))
-        return tuple(
-            self.node_number(
-                born(
-                    Config(
-                        node_id=node,
-                        voters=voters,
-                        election_ticks=2,
-                        pre_vote=self.scope.pre_vote,
-                        check_quorum=False,
-                    )
-                )
-            )
-            for node in range(1, self.size + 1)
-        )
+        nodes = range(1, self.size + 1)
+        return tuple([self.node_number(born(first_config(self.scope, node))) for node in nodes])
 
     def node_number(self, local: Local) -> int:
         """The number of a node's state; a new class is entered with all its renamings."""
@@ -274,21 +265,57 @@ class Tables:
             found = self._agree[key] = logs_agree(self.node(one).state.log, self.node(other).state.log)
         return found
 
-    def is_dead(self, message: int, node: int) -> bool:
+    def is_dead(self, message: int, node: int, crashes: bool) -> bool:
         """Whether a reply can never again mean anything to its receiver, whatever happens."""
-        key = (message, node)
+        key = (message, node, crashes)
         found = self._dead.get(key)
         if found is None:
-            found = self._dead[key] = _is_dead(self.messages[message], self.node(node))
+            found = self._dead[key] = _is_dead(self.messages[message], self.node(node), crashes)
         return found
 
+    def normal(self, message: int, node: int) -> int:
+        """A message that means the same to this node, now and ever after; the same one for many."""
+        key = (message, node)
+        found = self._normal_messages.get(key)
+        if found is None:
+            found = self._normal_messages[key] = self._worked_normal(message, node)
+        return found
+
+    def _worked_normal(self, number: int, node: int) -> int:
+        message, local = self.messages[number], self.node(node)
+        if local.pending:
+            return number
+        if isinstance(message, VoteRequest) and message.term and _is_spent(message, local):
+            replies = [self.messages[reply] for reply in self.echoes(number, node)]
+            if replies and not any(isinstance(each, VoteReply) and each.vote_granted for each in replies):
+                asks = VoteRequest(
+                    sender=message.sender, to=message.to, term=0, last_log_index=0, last_log_term=0,
+                    pre_vote=message.pre_vote, commit_index=message.commit_index,
+                    commit_term=message.commit_term,
+                )
+                return self.message_number(_without_old_news(asks, local))
+        if isinstance(message, VoteRequest):
+            return self.message_number(_without_old_news(message, local))
+        if isinstance(message, VoteReply) and _only_tells(message, local):
+            return self.message_number(replace(message, sender=message.to))
+        return number
+
+    def echoes(self, message: int, node: int) -> tuple[int, ...]:
+        """What a node answers to a message that changes nothing there and costs nothing."""
+        key = (message, node)
+        found = self._echoes.get(key)
+        if found is None:
+            effects = self.effects(node, Kind.DELIVER, message)
+            found = tuple([reply for each in effects if is_echo(each, node) for reply in each[2]])
+            self._echoes[key] = found
+        return found
 
     def answers(self, message: int, node: int, crashes: bool) -> tuple[int, ...] | None:
         """What a request comes to that can do nothing more to its receiver; None: it may still do something.
 
-        In the last term of the scope the answer to a request of an earlier one, to a candidate after the vote
-        is given, or to a leader whose entries are held and known to be committed as far as it says, is always
-        the same. So the request may be answered at once, whenever it would arrive.
+        In the last term of the scope the answer to a leader of an earlier one, or to a leader whose entries
+        are held and known to be committed as far as it says, is always the same. So the request may be
+        answered at once, whenever it would arrive. Not so a refused vote: it tells what is committed by then.
 
         Args:
             crashes: whether there may be crashes yet; if not, a notice of what is known is worth nothing.
@@ -302,19 +329,15 @@ class Tables:
     def _answer(self, number: int, node: int, crashes: bool) -> tuple[int, ...] | None:
         message, local = self.messages[number], self.node(node)
         hard = local.hard
-        if local.pending or not isinstance(message, VoteRequest | AppendRequest | HeartbeatRequest):
+        if local.pending or not isinstance(message, AppendRequest | HeartbeatRequest):
             return None
         last_term = hard.current_term == self.scope.terms
         over = message.term < hard.current_term
-        if isinstance(message, VoteRequest):
-            settled = last_term and not message.pre_vote and (over or hard.voted_for != 0)
-        elif isinstance(message, HeartbeatRequest) and message.quiet and not crashes:
+        if isinstance(message, HeartbeatRequest) and message.quiet and not crashes:
             follows = local.state.leader_id == message.sender and message.term == hard.current_term
             settled = (last_term and over) or (follows and message.leader_commit <= local.state.commit_index)
         elif isinstance(message, AppendRequest):
-            told = min(message.leader_commit, message.prev_log_index + len(message.entries))
-            kept = not crashes or told <= hard.commit_index
-            settled = last_term and (over or (kept and _holds(local, message)))
+            settled = last_term and (over or (not crashes and _holds(local, message)))
         else:
             settled = last_term and over
         if not settled:
@@ -324,6 +347,12 @@ class Tables:
         if others or broken or fact >= 0 or after != node:
             return None
         return (-1, *sent)
+
+
+def is_echo(effect: Effect, node: int) -> bool:
+    """Whether the effect of a delivery at ``node`` is an answer and nothing else."""
+    how, after, _, fact, broken = effect
+    return how == How.DONE and after == node and fact < 0 and broken is None
 
 
 def _image(free: Renaming, size: int) -> tuple[int, ...]:
@@ -341,14 +370,45 @@ def _holds(local: Local, request: AppendRequest) -> bool:
     )
 
 
-def _is_dead(message: Message, local: Local) -> bool:
+def _is_dead(message: Message, local: Local, crashes: bool) -> bool:
     term = local.hard.current_term
     if not isinstance(message, VoteReply | AppendReply | HeartbeatReply) or local.pending:
         return False
+    if local.state.released_index < local.state.commit_index:
+        return False  # just restarted: whatever arrives lets it apply what it knows to be committed
     if message.term != term:
         pre_vote = isinstance(message, VoteReply) and message.pre_vote
         return message.term < term and not pre_vote
     role = local.state.role
     if isinstance(message, VoteReply):
-        return not message.pre_vote and role != Role.CANDIDATE
+        return not message.pre_vote and role != Role.CANDIDATE and not _tells(message, local, crashes)
     return role in (Role.FOLLOWER, Role.PRE_CANDIDATE)
+
+
+def _is_spent(request: VoteRequest, local: Local) -> bool:
+    """Whether nothing can come of a request for a vote any more but a refusal, always the same one."""
+    hard = local.hard
+    if request.term < hard.current_term:
+        return True
+    given = hard.voted_for not in (0, request.sender)
+    return request.term == hard.current_term and given and not request.pre_vote
+
+
+def _without_old_news(request: VoteRequest, local: Local) -> VoteRequest:
+    """The request without what it tells of the commit index, if its receiver will always know as much."""
+    if request.commit_index > local.hard.commit_index:
+        return request
+    return replace(request, commit_index=0, commit_term=0)
+
+
+def _only_tells(reply: VoteReply, local: Local) -> bool:
+    """Whether a refused vote can only tell its receiver what is committed: it matters not who says so."""
+    refused = not reply.vote_granted and not reply.pre_vote and reply.term == local.hard.current_term
+    return refused and local.state.role != Role.CANDIDATE
+
+
+def _tells(refusal: VoteReply, local: Local, crashes: bool) -> bool:
+    """Whether a refused vote may tell a node that more is committed than it will always know."""
+    if crashes:
+        return refusal.commit_index > local.hard.commit_index
+    return local.state.leadership is None and refusal.commit_index > local.state.commit_index

@@ -1,0 +1,38 @@
+"""A real member that dies where a test wants it to, and goes on with everything it acknowledged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from .processes import HOST, Cluster, environment, free_ports, wait_until
+
+pytestmark = pytest.mark.needs("etcdctl")
+
+
+@pytest.mark.parametrize("name", ["raftBeforeSave", "raftAfterSave", "beforeCommit", "afterCommit"])
+def test_a_member_that_dies_at_a_fail_point_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    port = free_ports(1)[0]
+    monkeypatch.setitem(os.environ, "GOFAIL_HTTP", f"{HOST}:{port}")
+    with Cluster(tmp_path) as cluster:
+        member = cluster.members[0]
+        done = [key for key in range(5) if cluster.etcdctl("put", f"k{key}", "v") == "OK\n"]
+        request = urllib.request.Request(f"http://{HOST}:{port}/{name}", data=b"panic", method="PUT")
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            assert answer.status == 204
+        subprocess.run(
+            ["etcdctl", "--endpoints", cluster.endpoints, "--command-timeout=2s", "put", "last", "v"],
+            env=environment() | {"ETCDCTL_API": "3"}, capture_output=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert member.process is not None
+        assert member.process.wait(20) == 2
+        assert f"panic: failpoint panic: {name}" in member.log
+        member.start()
+        wait_until("it is well again", member.healthy)
+        assert len(cluster.etcdctl("get", "k", "--prefix", "--keys-only").split()) == len(done) == 5
