@@ -39,18 +39,18 @@ def _key_holds(view: Pageable, compare: rpc.Compare) -> bool:
         return _missing_holds(compare)
     if compare.target == rpc.Compare.VALUE:
         return _judge(compare, value_of(view.data_of(record)), compare.value)
-    return _judge(compare, _number_of(record, compare.target), _wanted_number(compare))
+    return _judge(compare, _number(record, compare.target), _number(compare, compare.target))
 
 
 def _range_holds(view: Pageable, compare: rpc.Compare) -> Steps[bool]:
-    wanted, empty = _wanted_number(compare), True
+    wanted, empty = _number(compare, compare.target), True
     end = range_end_of(compare.key, compare.range_end)
     for place, page in enumerate(select_in_pages(view, compare.key, end, view.revision)):
         if place:
             yield
         empty = empty and not page
         if compare.target != rpc.Compare.VALUE:
-            if not all(_judge(compare, _number_of(record, compare.target), wanted) for record in page):
+            if not all(_judge(compare, _number(record, compare.target), wanted) for record in page):
                 return False
             continue
         for number, (_, forms) in enumerate(wire_forms_in_pages(view, page)):
@@ -63,33 +63,21 @@ def _range_holds(view: Pageable, compare: rpc.Compare) -> Steps[bool]:
 
 def _missing_holds(compare: rpc.Compare) -> bool:
     """A missing key has revision, version and lease 0, but no value at all."""
-    return compare.target != rpc.Compare.VALUE and _judge(compare, 0, _wanted_number(compare))
+    return compare.target != rpc.Compare.VALUE and _judge(compare, 0, _number(compare, compare.target))
 
 
-def _wanted_number(compare: rpc.Compare) -> int:
-    match compare.target:
-        case rpc.Compare.VERSION:
-            return compare.version
-        case rpc.Compare.CREATE:
-            return compare.create_revision
-        case rpc.Compare.MOD:
-            return compare.mod_revision
-        case rpc.Compare.LEASE:
-            return compare.lease
-    return 0
+# What a target is called, in a record as in the request that names the number wanted.
+_NUMBERS: dict[int, str] = {
+    rpc.Compare.VERSION: "version",
+    rpc.Compare.CREATE: "create_revision",
+    rpc.Compare.MOD: "mod_revision",
+    rpc.Compare.LEASE: "lease",
+}
 
 
-def _number_of(record: Record, target: int) -> int:
-    match target:
-        case rpc.Compare.VERSION:
-            return record.version
-        case rpc.Compare.CREATE:
-            return record.create_revision
-        case rpc.Compare.MOD:
-            return record.mod_revision
-        case rpc.Compare.LEASE:
-            return record.lease
-    return 0
+def _number(of: Record | rpc.Compare, target: int) -> int:
+    number: int = getattr(of, _NUMBERS[target]) if target in _NUMBERS else 0
+    return number
 
 
 def _judge(compare: rpc.Compare, have: int | bytes, want: int | bytes) -> bool:

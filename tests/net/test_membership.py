@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from tercet.core.errors import OutcomeUnknown, TercetError
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.client import Client
+from tercet.net.node import Node
 from tercet.sim.cluster import Cluster
 from tercet.sim.seeds import stream
 from tercet.sim.world import SimWorld
@@ -163,6 +165,25 @@ def test_a_removed_leader_stops_and_the_others_go_on() -> None:
             await client.put(b"k", b"after", timeout=10)
             assert sorted(await ids(client)) == sorted(others)
         await agree(sim, cluster, others)
+
+    in_cluster(test, **LOOSE)
+
+
+def test_a_leader_removed_without_a_hand_over_stays_for_two_election_timeouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those who stand for election may have to hear from it that its removal is committed."""
+    monkeypatch.setattr(Node, "transfer_leadership", lambda *_: None)
+
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        leader = await leader_of(sim, cluster)
+        async with cluster.client("c1", urls([leader])) as client:
+            with contextlib.suppress(TercetError):  # the answer may be lost with its leadership
+                await remove(client, leader)
+        await sim.sleep(1.5)
+        assert sim.running(leader)
+        await sim.sleep(3)
+        assert not sim.running(leader)
 
     in_cluster(test, **LOOSE)
 
