@@ -72,7 +72,7 @@ def open_client(
     Args:
         world: The machine the client runs on.
         endpoints: Client URLs such as ``http://127.0.0.1:2379``; the first is tried first.
-        request_timeout: Seconds a call may take unless it says otherwise; > 0.
+        request_timeout: Seconds a call may take unless it says otherwise; >= 0, and with 0 every call is too late.
         tls: For ``https`` endpoints, and for those without a scheme; None: those are plain, and ``https``
             ones are verified by the system's authorities.
         login: User name and password, for a cluster with authentication; see ``Client.log_in``.
@@ -94,8 +94,8 @@ class Client(LeaseCalls):
         login: tuple[str, str] | None = None,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
-        if not endpoints or request_timeout <= 0:
-            raise ValueError(f"need endpoints and a timeout > 0, got {endpoints!r} and {request_timeout}")
+        if not endpoints or request_timeout < 0:
+            raise ValueError(f"need endpoints and a timeout >= 0, got {endpoints!r} and {request_timeout}")
         self.world = world
         self.request_timeout = request_timeout
         self._endpoints = [(url, read_url(url).authority) for url in endpoints]

@@ -62,7 +62,7 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
     client = open_client(
         world(),
         readable(endpoints or settings.endpoints),
-        request_timeout=max(settings.command_timeout, 1e-3),
+        request_timeout=max(settings.command_timeout, 0.0),
         tls=settings.tls,
         login=settings.login,
         patience=Patience(

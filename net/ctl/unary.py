@@ -91,7 +91,7 @@ class Caller:
             answer: The class of the answer.
         """
         check_size(request)
-        until = time.monotonic() + max(self._settings.command_timeout, SHORTEST_SECONDS)
+        until = time.monotonic() + self._settings.command_timeout
         try:
             found = self._call(path, request, until)
         except TercetError as error:
@@ -105,7 +105,7 @@ class Caller:
             return
         self._metadata = ()
         name, password = self._settings.login
-        until = time.monotonic() + max(self._settings.command_timeout, SHORTEST_SECONDS)
+        until = time.monotonic() + self._settings.command_timeout
         request = rpc.AuthenticateRequest(name=name, password=password)
         found = self._call("/etcdserverpb.Auth/Authenticate", request, until)
         self._metadata = (("token", rpc.AuthenticateResponse.FromString(found).token),)
@@ -258,7 +258,7 @@ def _remaining(until: float) -> float:
     left = until - time.monotonic()
     if left <= 0:
         raise _Late
-    return max(left, SHORTEST_SECONDS)
+    return left
 
 
 def _dial(settings: Settings, url: str, until: float) -> socket.socket:

@@ -88,6 +88,22 @@ def test_an_answer_is_read() -> None:
         assert ask_once(settings(endpoint), RANGE, request, rpc.RangeResponse).count == request.ByteSize()
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-6])
+def test_a_call_without_time_is_too_late_however_quick_the_server(seconds: float) -> None:
+    asked: list[str] = []
+
+    def count(method: str, message: bytes, context: grpc.ServicerContext) -> bytes:
+        asked.append(method)
+        return b""
+
+    with serving(count) as endpoint:
+        ask_once(settings(endpoint), RANGE, rpc.RangeRequest(), rpc.RangeResponse)  # the server is warm
+        for _ in range(50):
+            with pytest.raises(RequestTimedOut, match="deadline"):
+                ask_once(settings(endpoint, seconds=seconds), RANGE, rpc.RangeRequest(), rpc.RangeResponse)
+    assert len(asked) == 1
+
+
 def test_a_message_larger_than_every_window_goes_through() -> None:
     large = rpc.RangeResponse(kvs=[kv_pb2.KeyValue(value=b"v" * 3_000_000)]).SerializeToString()
     with serving(lambda *_: large) as endpoint:
