@@ -165,30 +165,41 @@ def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty
     """The leader is alive and has committed so far.
 
     It tells a commit index only as far as this node has confirmed the log; but a heartbeat may be late, and
-    from before this node was removed, wiped and added again. Its session tells.
+    from before this node was removed, wiped and added again. Its session tells, but not for certain: a late
+    append may have given this life the session of another. So the leader is asked before the disk is blamed.
     """
     commit = request.leader_commit
-    if not request.quiet:
+    own = _is_of_this_life(state, request)
+    lacks = commit if own and commit > state.log.last_index else 0
+    if lacks and request.lost:
+        raise Corruption(
+            f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit}, but "
+            f"its log ends at {state.log.last_index}: durable entries were lost"
+        )
+    if lacks or not request.quiet:
         duty.send += (
             HeartbeatReply(
                 sender=state.config.node_id,
                 to=request.sender,
                 term=state.current_term,
                 context=request.context,
+                lacks=lacks,
+                session=request.session if lacks else 0,
             ),
         )
+    state = replace(state, election_elapsed=0)
     if commit <= state.commit_index:
-        return replace(state, election_elapsed=0)
+        return state
+    if lacks or not own:
+        rule = "heartbeat/beyond-log" if lacks else "heartbeat/other-session"
+        duty.refuse(rule, f"commit index {commit}")
+        return state
+    return learn_commit(state, commit, state.log.term_at(commit))
+
+
+def _is_of_this_life(state: RaftState, request: HeartbeatRequest) -> bool:
+    """Whether what a heartbeat tells may have been confirmed in this life of the node."""
     if state.session >= 0:
-        same_session = request.session == state.session
-    else:  # whoever is a member of nothing has confirmed nothing (bug B14)
-        same_session = commit <= state.log.last_index or bool(state.configuration.members)
-    if not same_session:
-        duty.refuse("heartbeat/other-session", f"commit index {commit}")
-        return replace(state, election_elapsed=0)
-    if commit > state.log.last_index:
-        raise Corruption(
-            f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit}, but "
-            f"its log ends at {state.log.last_index}: durable entries were lost"
-        )
-    return replace(learn_commit(state, commit, state.log.term_at(commit)), election_elapsed=0)
+        return request.session == state.session
+    # Not known since the start; but whoever is a member of nothing has confirmed nothing (bug B14).
+    return request.leader_commit <= state.log.last_index or bool(state.configuration.members)

@@ -55,6 +55,11 @@ RULES: dict[str, Rule] = {
     "heartbeat/other-session": Rule(
         "The commit index is what another life of this member had confirmed, not this one.", "6; thesis 4.1"
     ),
+    "heartbeat/beyond-log": Rule(
+        "The log ends before the commit index: an earlier life of this member had confirmed it, or this one "
+        "has lost it. The leader is asked.",
+        "6; thesis 4.1",
+    ),
     "snapshot/stale": Rule("The log is committed, or compacted, beyond this snapshot already.", "7"),
     "snapshot/not-needed": Rule("The log holds all the snapshot stands for: it is committed instead.", "7"),
     "snapshot/installing": Rule("Another snapshot is being loaded.", "7"),

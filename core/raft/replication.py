@@ -357,6 +357,8 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> R
         duty.refuse("message/stranger", f"heartbeat reply of {reply.sender}")
         return state
     peer = leadership.progress[position]
+    if reply.lacks:
+        _tell_what_is_lost(state, peer, reply, duty)
     newer = reply.context > peer.acked_round
     if newer or not peer.active:
         peer = replace(peer, active=True, acked_round=max(peer.acked_round, reply.context))
@@ -369,3 +371,24 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> R
     if after is not None and after.lease is not None:
         state = leases.confirmed(state, after, after.lease)
     return reads.confirm(state, duty) if leadership.reads else state
+
+
+def _tell_what_is_lost(state: RaftState, peer: Progress, reply: HeartbeatReply, duty: Duty) -> None:
+    """A member lacks what a heartbeat told. If this life of it had confirmed that, its disk has failed.
+
+    It had confirmed it before the heartbeat left, and answered after that, all in one session.
+    """
+    if reply.session != peer.session or reply.lacks > peer.match_index:
+        duty.refuse("append/other-session", f"of {reply.sender}: {reply.session} instead of {peer.session}")
+        return
+    duty.send += (
+        HeartbeatRequest(
+            sender=state.config.node_id,
+            to=peer.node_id,
+            term=state.current_term,
+            leader_commit=reply.lacks,
+            quiet=True,
+            session=peer.session,
+            lost=True,
+        ),
+    )

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["finish"]
 
 _LIVENESS_US = 30_000_000  # a majority alone must commit within this time
+# Without pre-vote it is a matter of chance how soon: a voter that cannot win, because its log is the shorter,
+# may raise the term before the other stands, again and again.
+_LIVENESS_BY_CHANCE_US = 180_000_000
 _FINAL_PROPOSALS_US = 400_000
 _SETTLE_US = 1_000_000  # after the last commit, before one follower is cut off from the leader
 _BRIDGE_US = 4_000_000  # for so long: longer than any election timeout
@@ -42,35 +45,36 @@ def finish(world: World) -> None:
         elif node.state is None:
             node.life += 1
             world.start(node)
-    _commit_something(world, chosen)
-    _catch_up(world, chosen)
+    bound = _LIVENESS_US if world.settings.pre_vote else _LIVENESS_BY_CHANCE_US
+    _commit_something(world, chosen, bound)
+    _catch_up(world, chosen, bound)
     if finale.extra:
         _bridge(world, chosen)
 
 
-def _commit_something(world: World, chosen: Sequence[Node]) -> None:
+def _commit_something(world: World, chosen: Sequence[Node], bound: int) -> None:
     base = len(world.invariants.committed)
-    end = world.now + _LIVENESS_US
+    end = world.now + bound
     while not any(entry.data == b"final" for entry in world.invariants.committed[base:]):
         if world.now >= end:
             side = ", ".join(str(node.node_id) for node in chosen)
-            waited = f"{_LIVENESS_US // 1000} ms"
+            waited = f"{bound // 1000} ms"
             raise Violation("liveness", f"nodes {side} alone committed nothing in {waited}")
         for node in chosen:
             world.step(node, Propose((b"final",)))
         world.until(world.now + _FINAL_PROPOSALS_US)
 
 
-def _catch_up(world: World, chosen: Sequence[Node]) -> None:
+def _catch_up(world: World, chosen: Sequence[Node], bound: int) -> None:
     """Every member among them must learn what has been committed."""
     goal = len(world.invariants.committed)
-    end = world.now + _LIVENESS_US
+    end = world.now + bound
     while True:
         behind = [node.node_id for node in chosen if _is_behind(world, node, goal)]
         if not behind:
             return
         if world.now >= end:
-            story = f"nodes {behind} have not learnt of entry {goal} in {_LIVENESS_US // 1000} ms"
+            story = f"nodes {behind} have not learnt of entry {goal} in {bound // 1000} ms"
             raise Violation("liveness", story)
         world.until(world.now + _FINAL_PROPOSALS_US)
 

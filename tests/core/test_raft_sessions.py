@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tercet.core.errors import Corruption
@@ -13,6 +14,7 @@ from tercet.core.raft import (
     ConfChange,
     Config,
     HardState,
+    HeartbeatReply,
     HeartbeatRequest,
     Propose,
     ProposeConfChange,
@@ -66,11 +68,42 @@ def test_a_late_heartbeat_from_before_a_wipe_commits_nothing() -> None:
     assert node.state.commit_index == 1
 
 
+def test_a_member_that_lacks_what_it_should_have_confirmed_asks_the_leader() -> None:
+    """It may have been removed, wiped and added again, and the heartbeat may be a late one."""
+    for node, session in ((joiner(session=21), 21), (follower([1]), 0)):
+        for quiet in (False, True):
+            request = msgspec.structs.replace(beat(20, session=session), quiet=quiet)
+            (question,) = sent(node.hear(request), HeartbeatReply)
+            assert (question.lacks, question.session) == (20, session)
+            assert node.effects.refusals[0].rule == "heartbeat/beyond-log"
+
+
+def test_a_leader_tells_a_member_what_it_lost_if_it_confirmed_that_in_this_life() -> None:
+    node = leader()
+    node.do(Propose((b"a",)))
+    node.write()
+    last = node.state.log.last_index
+    node.hear(node.held(2, last))
+    question = HeartbeatReply(sender=2, to=1, term=node.state.current_term, lacks=last)
+    (answer,) = sent(node.hear(question), HeartbeatRequest)
+    assert (answer.to, answer.leader_commit, answer.lost, answer.quiet) == (2, last, True, True)
+    late = msgspec.structs.replace(question, session=last)
+    beyond = msgspec.structs.replace(question, lacks=last + 1)
+    for message in (late, beyond):
+        assert not sent(node.hear(message), HeartbeatRequest)
+        assert node.effects.refusals[0].rule == "append/other-session"
+
+
 def test_a_member_that_lost_what_it_confirmed_stops() -> None:
-    with pytest.raises(Corruption, match="durable entries were lost"):
-        joiner(session=21).hear(beat(20, session=21))
-    with pytest.raises(Corruption, match="durable entries were lost"):
-        follower([1]).hear(beat(20))
+    for node, session in ((joiner(session=21), 21), (follower([1]), 0)):
+        with pytest.raises(Corruption, match="durable entries were lost"):
+            node.hear(msgspec.structs.replace(beat(20, session=session), lost=True))
+
+
+def test_what_another_life_lost_does_not_stop_a_member() -> None:
+    node = joiner(session=21)
+    node.hear(msgspec.structs.replace(beat(20, session=4), lost=True))
+    assert node.effects.refusals[0].rule == "heartbeat/other-session"
 
 
 def test_a_late_append_of_an_older_session_does_not_take_the_newer_one_back() -> None:

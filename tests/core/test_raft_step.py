@@ -129,7 +129,7 @@ def test_replacing_a_committed_entry_stops_the_node() -> None:
 
 
 def test_a_leader_that_knows_of_lost_entries_stops_the_node() -> None:
-    message = HeartbeatRequest(sender=2, to=1, term=1, leader_commit=4)
+    message = HeartbeatRequest(sender=2, to=1, term=1, leader_commit=4, lost=True)
     with pytest.raises(Corruption, match="durable entries were lost"):
         step(node(), Receive(message))
 

@@ -193,6 +193,35 @@ def test_a_learner_with_the_longer_log_hears_that_it_is_a_voter_now() -> None:
     assert replay(schedule_from_text(token)).rule == ""
 
 
+def test_a_member_asks_before_it_takes_late_news_for_a_loss() -> None:
+    """Seed 8361091: removed, wiped, added again under its id, and crashed while it wrote the first entries. A
+    heartbeat from before its removal told what its first life had confirmed, and it could not know better."""
+    token = (
+        "ktwAEc4Af5SDA84AehIAw8MKzQPozQPozQQAzQEAwwIAAMIAzQGQlpUNzgBQ6lsCYwCVDc4AUV7xAkMAlQfOAFELKyPOAAGOcACV"
+        "D84AUcIpA80nEACVDc4AUkL9AmMAlQzOAFJYFQPNB9AF"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
+def test_a_member_that_heard_an_append_to_its_first_life_asks_too() -> None:
+    """Seed 9377014: as before, but the wiped node took a late append for its own, so the session agreed."""
+    token = (
+        "ktwAEc4AjxT2Bc4AehIAw8MKzU4gzQfQzQQAzQEAwwMAAMIAzQGQlpUNzgBEufEBZQCVDc4ASCSXAUUAlQnOAEYLcQXNfQAAlQjO"
+        "AEa0ZRXOAAU_wACVCM4ASMinFc4ABiJQAJUPzgBKeLsFzScQAA"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
+def test_without_pre_vote_chance_has_time_to_decide_an_election() -> None:
+    """Seed 9099845: of two voters the one with the shorter log campaigns first, twenty times in a row."""
+    token = (
+        "ktwAEc4AitpFBc4AehIAwsIKzQfQzT6AzQQAzQEAwwMAAMIAzQGQmpUEzgAPlh0CzgAULBAAlQ3OAB9ymwEiAJUEzgAgry0BzgAH"
+        "kYAAlQXOACS0yQIUAZUDzgAqHA8CzgAi4bAAlQ3OADdbqwMkAJUNzgA6-WkDzgBCZSIBlQ3OAD9NewNDAJUFzgBTbdcEBQCVBc4A"
+        "XR6NARQB"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
