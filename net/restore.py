@@ -116,6 +116,7 @@ def _check_flags(config: MemberConfig) -> None:
         raise RestoreRefused(f"couldn't find local name {name} in the initial cluster configuration")
     advertised = config.initial_advertise_peer_urls
     if sorted(own) == sorted(advertised):
+        _check_repetitions(config)
         return
     for url in sorted(advertised):
         if url not in own:
@@ -129,6 +130,13 @@ def _check_flags(config: MemberConfig) -> None:
                 f"--initial-cluster has {config.name}={url} but missing from"
                 f" --initial-advertise-peer-urls={','.join(advertised)}"
             )
+
+
+def _check_repetitions(config: MemberConfig) -> None:
+    pairs = sorted((name, url) for name, urls in config.initial_cluster.items() for url in urls)
+    if len({url for _, url in pairs}) < len(pairs):
+        listed = ",".join(f"{name}={url}" for name, url in pairs)
+        raise RestoreRefused(f"initial cluster {listed} has duplicate url")
 
 
 async def _check_hash(file: DiskFile, *, skip: bool) -> int:

@@ -41,7 +41,8 @@ def read_file(world: HasDisk, path: str) -> bytes:
         return world.disk.read(path)
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
-        raise OSError(problem.errno, f"open {path}: {reason}") from None
+        asked = "read" if isinstance(problem, IsADirectoryError) else "open"  # as Go tells what failed
+        raise OSError(problem.errno, f"{asked} {path}: {reason}") from None
 
 
 class ServerCredentials:
@@ -121,7 +122,7 @@ class ClientCredentials:
         context = _context(
             ssl.PROTOCOL_TLS_CLIENT, settings.min_version, settings.max_version, settings.cipher_suites
         )
-        if certificate:
+        if settings.cert_file:
             load_chain(context, certificate, key)
         if settings.insecure_skip_verify:
             context.check_hostname = False

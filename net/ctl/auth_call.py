@@ -16,7 +16,8 @@ def ask_auth(context: Context, method: str, **fields: Any) -> Any:
     """Make a call of the Auth service, whose messages are named after it, with these fields."""
     request = getattr(rpc, f"Auth{method}Request")(**fields)
     answer = getattr(rpc, f"Auth{method}Response")
-    return ask_once(context.settings(), f"/etcdserverpb.Auth/{method}", request, answer)
+    path = f"/etcdserverpb.Auth/{method}"
+    return ask_once(context.settings(), path, request, answer, patient=True)
 
 
 def only_name(context: Context, command: str, wanted: str) -> str:
@@ -27,4 +28,4 @@ def only_name(context: Context, command: str, wanted: str) -> str:
 
 def show_named(context: Context, kind: str, method: str, field: str, name: str) -> None:
     """Make a call about one name and show its answer."""
-    context.printer.show(kind, ask_auth(context, method, **{field: name}), name)
+    context.show(kind, ask_auth(context, method, **{field: name}), name)

@@ -58,8 +58,10 @@ def error_text(error: TercetError) -> str:
 
 
 def readable(endpoints: Sequence[str]) -> list[str]:
-    """Endpoints that can be dialled, at least one; those that nobody can read refuse."""
-    return [_readable(url) for url in endpoints] or [NOWHERE]
+    """Endpoints that can be dialled; those that nobody can read refuse. ``Failure`` when there are none."""
+    if not endpoints:
+        raise Failure(BAD_CONNECTION, "etcdclient: no available endpoints")
+    return [_readable(url) for url in endpoints]
 
 
 def _readable(url: str) -> str:

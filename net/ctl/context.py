@@ -6,6 +6,7 @@ told before wrong certificates, and those before a server that does not answer.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from .command import Command, Program
 from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
 from .find import all_flags
-from .flagset import Parsed, Value, flag_value
-from .text import duration_text
+from .flagset import Flag, Parsed, Value, flag_value
+from .text import duration_text, quoted
 
 if TYPE_CHECKING:
     from ..tls_settings import ClientTls
@@ -26,8 +27,13 @@ __all__ = ["Context", "Settings", "complain", "warn", "write", "write_bytes"]
 
 Result = TypeVar("Result")
 
-#: Variables that name no flag: the API's version, and what a watch may take instead of arguments.
-OTHER_VARIABLES = ("API", "WATCH_KEY", "WATCH_RANGE_END")
+#: What a watch may take from variables instead of arguments; they name no flags.
+WATCH_VARIABLES = ("WATCH_KEY", "WATCH_RANGE_END")
+#: Whatever ``--keepalive-time`` says: etcd hangs up on who asks for signs of life more often than every 5 s,
+#: and gRPC's own clients ask every 10 s at most.
+PING_SECONDS_MIN = 10.0
+#: Where ``--keepalive-timeout`` is none.
+PONG_SECONDS = 20.0
 
 
 def write_bytes(data: bytes) -> None:
@@ -55,14 +61,14 @@ def warn(level: str, text: str) -> None:
 
 
 class Settings(NamedTuple):
-    """How to reach the cluster. ``login`` is a name and a password; times in seconds."""
+    """How to reach the cluster. ``login`` is a name and a password; times in seconds, inf for never."""
 
     endpoints: tuple[str, ...]
     command_timeout: float
     tls: ClientTls | None
     login: tuple[str, str] | None
     dial_timeout: float = 2.0
-    keepalive_time: float = 2.0
+    keepalive_time: float = 10.0
     keepalive_timeout: float = 6.0
 
 
@@ -87,6 +93,8 @@ class Context:
         self._values: dict[str, Value] = {name: flag.default for name, flag in self._flags.items()}
         self._values.update(parsed.given)
         self.given = frozenset(parsed.given)
+        self.chosen = set(self.given)  # ... and those that variables name, once they were looked at
+        self._found: Settings | None = None
         self._printer: Printer | None = None
 
     # Flags.
@@ -123,17 +131,40 @@ class Context:
             self._printer = printer
         return self._printer
 
-    def settings(self) -> Settings:
-        """Take the environment in, check formats and certificates, ask for a password if need be."""
+    def show(self, kind: str, answer: Any, *more: Any) -> None:
+        """Print an answer; see ``Printer.show``."""
+        self.printer.show(kind, answer, *more)
+
+    def settings(self, format_first: bool = False) -> Settings:
+        """Take the environment in, then check what it takes to reach the cluster, in etcdctl's order; once.
+
+        Endpoints are looked up, a password is asked for if need be; formats come before certificates, or
+        before everything.
+        """
+        if self._found is None:
+            self._found = self._source(format_first)
+        return self._found
+
+    def _source(self, format_first: bool) -> Settings:
         self._take_environment()
-        tls = self._tls("", "insecure-transport", self.yes("insecure-skip-tls-verify"))
+        if format_first:
+            _ = self.printer
+        if self.yes("debug"):
+            self._tell_flags()
+        endpoints = self._endpoints()
+        for name in ("cert", "key", "cacert"):
+            self.need(
+                bool(self.text(name)) or name not in self.given,
+                f"empty string is passed to --{name} option",
+            )
         login = self._login(self.text("user"), self.text("password"))
         _ = self.printer
-        return self._settings(self._endpoints(), tls, login)
+        server_name = "" if self.yes("insecure-discovery") else self.text("discovery-srv")
+        return self._settings(endpoints, self._tls("", server_name), login)
 
     def destination(self, endpoint: str) -> Settings:
         """How to reach the other cluster of ``make-mirror``."""
-        tls = self._tls("dest-", "dest-insecure-transport", False)
+        tls = self._tls("dest-")
         login = self._login(self.text("dest-user"), self.text("dest-password"))
         return self._settings((endpoint,), tls, login)
 
@@ -145,18 +176,25 @@ class Context:
             for name in ("command-timeout", "dial-timeout", "keepalive-time", "keepalive-timeout")
         )
         command, dial, silence, answer = times
-        if self.yes("debug"):
-            self._tell_flags()
+        silence = max(silence, PING_SECONDS_MIN) if silence > 0 else math.inf
+        answer = answer if answer > 0 else PONG_SECONDS
         return Settings(endpoints, command, tls, login, dial, silence, answer)
+
+    def _variables(self) -> dict[str, Flag]:
+        """The environment variables that stand for flags: of those that this command has from above."""
+        above = (*self.program.flags, *(flag for one in self.path[:-1] for flag in one.inherited))
+        return {
+            f"{self.program.prefix}_{flag.name.upper().replace('-', '_')}": flag
+            for flag in sorted(above, key=lambda one: one.name)
+        }
 
     def _tell_flags(self) -> None:
         """What every global flag is in the end, as environment variables; passwords are not told."""
-        for flag in self.program.flags:
+        for variable, flag in self._variables().items():
             value = self._values[flag.name]
             if value and flag.name in ("password", "user"):
                 value = str(value).partition(":")[0] if flag.name == "user" else "********"
-            name = f"{self.program.prefix}_{flag.name.upper().replace('-', '_')}"
-            complain(f"{name}={_shown(value)}\n")
+            complain(f"{variable}={_shown(value)}\n")
 
     def run(self, function: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
         """Run a command's asynchronous part. Errors of calls become failures with status 1."""
@@ -178,53 +216,56 @@ class Context:
             raise (first if isinstance(first, Failure) else Failure(ERROR, error_text(first))) from None
 
     def _take_environment(self) -> None:
-        prefix = self.program.prefix
-        names = {f"{prefix}_{flag.name.upper().replace('-', '_')}": flag for flag in self.program.flags}
-        others = [f"{prefix}_{name}" for name in OTHER_VARIABLES]
-        for variable, word in sorted(self.environment.items()):
-            flag = names.get(variable)
-            if flag is None:
-                if variable.startswith(prefix + "_") and variable not in others:
+        prefix, flags = self.program.prefix, self._variables()
+        others = WATCH_VARIABLES if self.path[-1].name == "watch" else ()
+        for variable, word in self.environment.items():
+            flag = flags.get(variable)
+            if flag is None or not (word or flag.name in self.given):
+                rest = variable.removeprefix(prefix + "_")
+                if rest not in (variable, *(others if word else ())):
                     warn("W", f"pkg/flags: unrecognized environment variable {variable}={word}")
-            elif word and flag.name in self.given:
+            elif flag.name in self.given:
                 warn(
                     "C",
                     f'pkg/flags: conflicting environment variable "{variable}" is shadowed by corresponding'
                     " command-line flag (either unset environment variable or disable flag)",
                 )
                 raise Failure(ERROR, "")
-            elif word:
+            else:
+                self.chosen.add(flag.name)
                 try:
                     self._values[flag.name] = flag_value(flag, word)
-                except ValueError:
-                    continue  # such a variable is as good as none
+                except ValueError:  # such a variable is as good as none, but what is not yes is no
+                    self._values[flag.name] = flag.kind != "bool" and flag.default
 
     def _endpoints(self) -> tuple[str, ...]:
         domain = self.text("discovery-srv")
-        if domain:
-            return discovered(domain, self.text("discovery-srv-name"), self.yes("insecure-discovery"))
-        return cast("tuple[str, ...]", self._values["endpoints"])
+        found = (
+            discovered(domain, self.text("discovery-srv-name"), self.yes("insecure-discovery"))
+            if domain
+            else ()
+        )
+        return found or cast("tuple[str, ...]", self._values["endpoints"])
 
-    def _tls(self, prefix: str, transport: str, skip_verify: bool) -> ClientTls | None:
+    def _tls(self, prefix: str, server_name: str = "") -> ClientTls | None:
         authorities, cert, key = (self.text(prefix + name) for name in ("cacert", "cert", "key"))
-        for name, value in (("cacert", authorities), ("cert", cert), ("key", key)):
-            self.need(
-                bool(value) or prefix + name not in self.given,
-                f"empty string is passed to --{prefix}{name} option",
-            )
-        if not (authorities or cert or key) and self.yes(transport):
+        if not (authorities or cert or key or server_name) and self.yes(prefix + "insecure-transport"):
             return None
         from ..tls_settings import ClientTls
         from .tls import check_tls
 
         tls = ClientTls(
-            ca_file=authorities, cert_file=cert, key_file=key, insecure_skip_verify=skip_verify
+            ca_file=authorities,
+            cert_file=cert,
+            key_file=key,
+            insecure_skip_verify=not prefix and self.yes("insecure-skip-tls-verify"),
+            server_name=server_name,
         )
         check_tls(tls)
         return tls
 
     def _login(self, user: str, password: str) -> tuple[str, str] | None:
-        """The name and the password; None without either: then nobody logs in."""
+        """The name and the password; None when one of them is empty: then nobody logs in."""
         if not user:
             return None
         name, colon, secret = user.partition(":")
@@ -234,7 +275,7 @@ class Context:
             from .passwords import ask_password
 
             secret = ask_password("Password: ")
-        return (name, secret) if secret else None
+        return (name, secret) if name and secret else None
 
 
 def _shown(value: Value) -> str:
@@ -252,14 +293,28 @@ def _first(group: BaseExceptionGroup[Any]) -> Any:
 
 
 def discovered(domain: str, service: str, insecure: bool) -> tuple[str, ...]:
-    """Client URLs from a domain's SRV records. Insecure ones are dropped unless they are accepted."""
+    """Client URLs from a domain's SRV records. Insecure ones are dropped, and told, unless they are accepted.
+
+    Raises:
+        Failure: There are no such records.
+    """
     from .session import lookup_services
 
     suffix = f"-{service}" if service else ""
     found: list[str] = []
+    problems = []
     for kind, scheme in (("etcd-client-ssl", "https"), ("etcd-client", "http")):
-        for host, port in lookup_services(f"_{kind}{suffix}._tcp.{domain}"):
-            found.append(f"{scheme}://{host}:{port}")
-    if not found:
-        raise Failure(ERROR, f"error querying DNS SRV records for {domain}")
-    return tuple(found if insecure else (url for url in found if url.startswith("https://")))
+        try:
+            services = lookup_services(f"_{kind}{suffix}._tcp.{domain}")
+        except OSError as problem:
+            problems.append(problem.strerror or str(problem))
+            continue
+        for host, port in services:
+            url = f"{scheme}://{host}:{port}"
+            if insecure or scheme == "https":
+                found.append(url)
+            else:
+                complain(f"ignoring discovered insecure endpoint {quoted(url)}\n")
+    if len(problems) > 1:
+        raise Failure(ERROR, f"dns lookup errors: {' and '.join(problems)}")
+    return tuple(found)

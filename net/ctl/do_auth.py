@@ -55,4 +55,4 @@ def status(context: Context) -> None:
     answer = ask_once(
         context.settings(), path, rpc.AuthStatusRequest(), rpc.AuthStatusResponse
     )
-    context.printer.show("auth_status", answer)
+    context.show("auth_status", answer)

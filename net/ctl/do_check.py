@@ -6,13 +6,12 @@ import math
 import secrets
 import ssl
 import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -33,6 +32,11 @@ __all__ = ["datascale", "perf"]
 KV: Final = "/etcdserverpb.KV/"
 PERF_SECONDS: Final = 60
 VALUE_BYTES: Final = 1024
+#: Of a key and its value in ``datascale``, in equal parts.
+PAIR_BYTES: Final = 1024
+RESIDENT: Final = "process_resident_memory_bytes"
+#: What is big may take long.
+CLEAN_SECONDS: Final = 600.0
 KEY_BYTES: Final = 256
 TICK_SECONDS: Final = 0.01
 SHOW_SECONDS: Final = 0.2
@@ -48,7 +52,7 @@ _PERF: Final = {
 #: ... keys and clients.
 _SCALE: Final = {
     ("s", "small"): (10_000, 50),
-    ("m", "medium"): (100_000, 100),
+    ("m", "medium"): (100_000, 200),
     ("l", "large"): (1_000_000, 500),
     ("xl", "xLarge"): (3_000_000, 1000),
 }
@@ -116,19 +120,19 @@ async def _keep_showing(bar: ProgressBar, done: Callable[[], int]) -> None:
 async def _clean_up(context: Context, settings: Settings, client: Client, prefix: bytes) -> None:
     """Delete what was written, and compact and defragment if asked to."""
     request = rpc.DeleteRangeRequest(key=prefix, range_end=prefix_end(prefix))
-    answer = await ask(client, KV + "DeleteRange", request, rpc.DeleteRangeResponse)
+    answer = await ask(client, KV + "DeleteRange", request, rpc.DeleteRangeResponse, timeout=CLEAN_SECONDS)
     if context.yes("auto-compact"):
         revision = answer.header.revision
         write(f"Compacting with revision {revision}\n")
         compaction = rpc.CompactionRequest(revision=revision, physical=True)
-        await ask(client, KV + "Compact", compaction, rpc.CompactionResponse, timeout=600.0)
+        await ask(client, KV + "Compact", compaction, rpc.CompactionResponse, timeout=CLEAN_SECONDS)
         write(f"Compacted with revision {revision}\n")
     if context.yes("auto-defrag"):
         for endpoint in settings.endpoints:
             write(f"Defragmenting {quoted(endpoint)}\n")
             async with connect(settings, (endpoint,)) as member:
-                path = "/etcdserverpb.Maintenance/Defragment"
-                await ask(member, path, rpc.DefragmentRequest(), rpc.DefragmentResponse, timeout=600.0)
+                path, empty = "/etcdserverpb.Maintenance/Defragment", rpc.DefragmentRequest()
+                await ask(member, path, empty, rpc.DefragmentResponse, timeout=CLEAN_SECONDS)
             write(f"Defragmented {quoted(endpoint)}\n")
 
 
@@ -237,37 +241,35 @@ async def _release(permits: trio.MemorySendChannel[None], rate: int, started: fl
 def datascale(context: Context) -> None:
     """``check datascale``: writes many keys, and tells by how much the member's memory has grown."""
     keys, clients = _load(context, _SCALE)
-    settings = context.settings()
-    endpoint = settings.endpoints[0]
-    before = _memory(settings, endpoint)
-    write(
-        f"Start data scale check for work load [{keys} key-value pairs, {VALUE_BYTES} bytes per key-value,"
-        f" {clients} concurrent clients].\n"
-    )
-    context.run(_datascale, context, settings, keys, clients, report := _Report())
-    after = _memory(settings, endpoint)
+    report = _Report()
+    grown = context.run(_datascale, context, context.settings(), keys, clients, report)
     if report.errors:
         write("FAIL: too many errors\n")
         for text, count in sorted(report.errors.items()):
             write(f"FAIL: ERROR({text}) -> {count}\n")
         raise Failure(ERROR, "")
-    write(f"PASS: Approximate system memory used : {(after - before) / (1 << 20):.2f} MB.\n")
+    write(f"PASS: Approximate system memory used : {grown / (1 << 20):.2f} MB.\n")
 
 
-async def _datascale(
-    context: Context, settings: Settings, keys: int, count: int, report: _Report
-) -> None:
+async def _datascale(context: Context, settings: Settings, keys: int, count: int, report: _Report) -> float:
+    """Write, and clean up; by how many bytes the member has grown in between."""
     prefix = context.text("prefix").encode()
-    value = secrets.token_bytes(VALUE_BYTES)
+    value = secrets.token_bytes(PAIR_BYTES // 2)
     async with AsyncExitStack() as stack:
         clients = await _clients(stack, settings, count)
         await _prefix_is_free(clients[0], prefix)
+        before = _memory(settings, "before")
+        write(
+            f"Start data scale check for work load [{keys} key-value pairs, {PAIR_BYTES} bytes per"
+            f" key-value, {count} concurrent clients].\n"
+        )
         bar = ProgressBar(keys)
         numbers = iter(range(keys))
 
         async def work(client: Client) -> None:
             for number in numbers:
-                await _put(client, prefix + b"%020d" % number, value, report)
+                key = prefix + (b"%d" % number).zfill(PAIR_BYTES // 2)
+                await _put(client, key, value, report)
 
         async with trio.open_nursery() as nursery:
             showing = await nursery.start(
@@ -276,23 +278,29 @@ async def _datascale(
             await _in_workers(work, clients, trio.lowlevel.checkpoint)
             showing.cancel()
         bar.finish()
+        grown = _memory(settings, "after") - before
         await _clean_up(context, settings, clients[0], prefix)
+    return grown
 
 
-def _memory(settings: Settings, endpoint: str) -> float:
-    """Resident bytes of the member, as its metrics tell."""
-    url = endpoint
+def _memory(settings: Settings, when: str) -> float:
+    """Resident bytes of the first endpoint's member, as its metrics tell; ends the command without them."""
+    try:
+        return _resident(settings, settings.endpoints[0].strip())
+    except (OSError, ValueError) as error:
+        write(f"fetch error: {error}\n")
+    write(f"FAIL: Could not read {RESIDENT} {when} the put operations.\n")
+    raise Failure(ERROR, "")
+
+
+def _resident(settings: Settings, url: str) -> float:
     if "://" not in url:
         url = ("https://" if settings.tls else "http://") + url
-    try:
-        with urllib.request.urlopen(url + "/metrics", timeout=10, context=_context(settings, url)) as answer:
-            lines: Any = answer.read().decode().splitlines()
-    except (OSError, urllib.error.URLError) as error:
-        raise Failure(ERROR, f"failed to read {url}/metrics: {error}") from None
-    for line in lines:
-        if line.startswith("process_resident_memory_bytes "):
-            return float(line.split()[1])
-    raise Failure(ERROR, f"{url}/metrics does not tell the process's memory")
+    with urllib.request.urlopen(url + "/metrics", timeout=10, context=_context(settings, url)) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith(RESIDENT + " "):
+                return float(line.split()[1])
+    raise ValueError(f"could not find: {RESIDENT}")
 
 
 def _context(settings: Settings, url: str) -> ssl.SSLContext | None:

@@ -9,7 +9,7 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 from .context import Context, Settings
 from .failures import BAD_ARGS, Failure
 from .text import parse_uint
-from .unary import Caller, ask_once
+from .unary import Caller, ask_once, check_login
 
 __all__ = ["alarm_disarm", "alarm_list", "move_leader"]
 
@@ -20,13 +20,13 @@ def alarm_list(context: Context) -> None:
     """``alarm list``."""
     context.need(not context.arguments, "alarm list command accepts no arguments")
     answer = ask_once(context.settings(), ALARM, rpc.AlarmRequest(), rpc.AlarmResponse)
-    context.printer.show("alarm", answer)
+    context.show("alarm", answer)
 
 
 def alarm_disarm(context: Context) -> None:
     """``alarm disarm``: all of them, one by one."""
     context.need(not context.arguments, "alarm disarm command accepts no arguments")
-    context.printer.show("alarm", _disarm(context.settings()))
+    context.show("alarm", _disarm(context.settings()))
 
 
 def _disarm(settings: Settings) -> rpc.AlarmResponse:
@@ -50,10 +50,11 @@ def move_leader(context: Context) -> None:
     except ValueError as error:
         raise Failure(BAD_ARGS, str(error)) from None
     old, answer = _move(context.settings(), target)
-    context.printer.show("move_leader", answer, old, target)
+    context.show("move_leader", answer, old, target)
 
 
 def _move(settings: Settings, target: int) -> tuple[int, Any]:
+    check_login(settings)
     for endpoint in settings.endpoints:
         with Caller(settings, (endpoint,)) as caller:
             status = caller.ask(

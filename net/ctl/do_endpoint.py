@@ -13,7 +13,8 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 from .calls import error_text
 from .context import Context, Settings, complain, write
 from .failures import ERROR, Failure
-from .unary import Caller
+from .text import duration_text
+from .unary import Caller, check_login
 
 __all__ = ["Health", "defrag", "hashkv", "health", "status"]
 
@@ -21,11 +22,11 @@ FORBIDDEN = "etcdserver: permission denied"
 
 
 class Health(NamedTuple):
-    """How an endpoint answered; ``took`` in seconds, ``error`` empty when it is healthy."""
+    """How an endpoint answered; ``took`` as text, empty without an answer; ``error`` empty when healthy."""
 
     endpoint: str
     healthy: bool
-    took: float
+    took: str
     error: str
 
 
@@ -34,7 +35,7 @@ def _endpoints(context: Context, settings: Settings) -> Sequence[str]:
     if not context.yes("cluster"):
         return settings.endpoints
     try:
-        with Caller(settings) as caller:
+        with Caller(settings._replace(login=None)) as caller:  # which members there are is no secret
             path = "/etcdserverpb.Cluster/MemberList"
             answer = caller.ask(path, rpc.MemberListRequest(), rpc.MemberListResponse)
     except TercetError as error:
@@ -46,7 +47,7 @@ def _endpoints(context: Context, settings: Settings) -> Sequence[str]:
 
 def health(context: Context) -> None:
     """``endpoint health``: a linearizable read at each endpoint, all at once."""
-    settings = context.settings()
+    settings = context.settings(format_first=True)
     endpoints = _endpoints(context, settings)
     answers: list[Health] = []
 
@@ -58,7 +59,7 @@ def health(context: Context) -> None:
         asker.start()
     for asker in askers:
         asker.join()
-    context.printer.show("health", answers)
+    context.show("health", answers)
     if not all(answer.healthy for answer in answers):
         raise Failure(ERROR, "unhealthy cluster")
 
@@ -72,9 +73,10 @@ def _health(settings: Settings, endpoint: str) -> Health:
     except TercetError as problem:
         error = error_text(problem)
     except Failure as problem:  # the login
-        error = problem.text
+        return Health(endpoint, False, "", problem.text)
     healthy = error in ("", FORBIDDEN)
-    return Health(endpoint, healthy, time.monotonic() - started, "" if healthy else error)
+    took = duration_text(time.monotonic() - started)
+    return Health(endpoint, healthy, took, "" if healthy else error)
 
 
 def status(context: Context) -> None:
@@ -82,7 +84,7 @@ def status(context: Context) -> None:
     request = rpc.StatusRequest()
     path = "/etcdserverpb.Maintenance/Status"
     answers, error = _each(context, context.settings(), path, request, rpc.StatusResponse, "status")
-    context.printer.show("status", answers)
+    context.show("status", answers)
     if error:
         raise Failure(ERROR, "")
 
@@ -92,7 +94,7 @@ def hashkv(context: Context) -> None:
     request = rpc.HashKVRequest(revision=context.number("rev"))
     path = "/etcdserverpb.Maintenance/HashKV"
     answers, error = _each(context, context.settings(), path, request, rpc.HashKVResponse, "hash")
-    context.printer.show("hashkv", answers)
+    context.show("hashkv", answers)
     if error:
         raise Failure(ERROR, error)
 
@@ -101,6 +103,7 @@ def _each(
     context: Context, settings: Settings, path: str, request: Any, answer: type[Any], what: str
 ) -> tuple[list[tuple[str, Any]], str]:
     """The answers of those endpoints that gave one, and the last error."""
+    check_login(settings)
     answers: list[tuple[str, Any]] = []
     last = ""
     for endpoint in _endpoints(context, settings):
@@ -118,13 +121,14 @@ def defrag(context: Context) -> None:
     if context.text("data-dir"):
         from .offline import defragment
 
-        defragment(context.text("data-dir"))
+        defragment(context.text("data-dir"), context.text("wal-dir"))
     elif _defrag(context, context.settings()):
         raise Failure(ERROR, "")
 
 
 def _defrag(context: Context, settings: Settings) -> int:
     """How many endpoints failed."""
+    check_login(settings)
     failures = 0
     for endpoint in _endpoints(context, settings):
         try:

@@ -15,6 +15,8 @@ from .session import connect, world
 
 __all__ = ["keep_alive"]
 
+#: How long the first answer may take once there is a connection.
+FIRST_SECONDS = 1.0
 GONE = "etcdserver: requested lease not found"
 
 
@@ -28,15 +30,16 @@ def keep_alive(context: Context) -> None:
             answer = context.run(_keep_alive_once, settings, lease)
         except Failure as failure:
             raise Failure(BAD_CONNECTION, failure.text) from None
-        context.printer.show("keep_alive", answer)
+        context.show("keep_alive", answer)
         return
     context.run(_keep_alive, context, settings, lease)
-    write(f"lease {lease & (1 << 64) - 1:016x} expired or revoked.\n")
+    if context.printer.format == "simple":
+        write(f"lease {lease & (1 << 64) - 1:016x} expired or revoked.\n")
 
 
 async def _keep_alive_once(settings: Settings, lease: int) -> rpc.LeaseKeepAliveResponse:
     async with connect(settings) as client:
-        answer = await _renewed(client, lease, settings.command_timeout)
+        answer = await _renewed(client, lease)
     if answer is None:
         raise Failure(ERROR, DEADLINE)
     if answer.TTL <= 0:
@@ -44,10 +47,10 @@ async def _keep_alive_once(settings: Settings, lease: int) -> rpc.LeaseKeepAlive
     return answer
 
 
-async def _renewed(client: Client, lease: int, timeout: float) -> rpc.LeaseKeepAliveResponse | None:
+async def _renewed(client: Client, lease: int) -> rpc.LeaseKeepAliveResponse | None:
     """Renew once; None when there was no answer in time."""
     answer = None
-    with world().clock.timeout(timeout):
+    with world().clock.timeout(client.request_timeout):
         connection = await client.connection()
         call = connection.start(KEEP_ALIVE_PATH, client.metadata)
         try:
@@ -59,20 +62,20 @@ async def _renewed(client: Client, lease: int, timeout: float) -> rpc.LeaseKeepA
 
 
 async def _keep_alive(context: Context, settings: Settings, lease: int) -> None:
-    """Renew at every third of the lease's life, and print each answer."""
+    """Renew at every third of the lease's life, and print each answer, until it is gone for all we know."""
     clock = world().clock
     async with connect(settings) as client:
-        lives_until: float | None = None
+        lives_until = clock.monotonic() + settings.dial_timeout + FIRST_SECONDS
         while True:
             asked_at = clock.monotonic()
             try:
-                answer = await _renewed(client, lease, settings.command_timeout)
+                answer = await _renewed(client, lease)
             except TercetError as error:
                 if error_text(error) == GONE:
                     return
                 answer = None
             if answer is None:
-                if lives_until is not None and clock.monotonic() > lives_until:
+                if clock.monotonic() > lives_until:
                     return
                 client.rotate()
                 await clock.sleep(0.5)
@@ -80,5 +83,5 @@ async def _keep_alive(context: Context, settings: Settings, lease: int) -> None:
             if answer.TTL <= 0:
                 return
             lives_until = asked_at + answer.TTL
-            context.printer.show("keep_alive", answer)
+            context.show("keep_alive", answer)
             await clock.sleep(answer.TTL / 3)

@@ -124,7 +124,7 @@ def put(context: Context) -> None:
     """``put``."""
     request = put_request(context)
     answer = ask_once(context.settings(), "/etcdserverpb.KV/Put", request, rpc.PutResponse)
-    context.printer.show("put", answer)
+    context.show("put", answer)
 
 
 def delete_request(context: Context) -> rpc.DeleteRangeRequest:
@@ -144,7 +144,7 @@ def delete(context: Context) -> None:
     answer = ask_once(
         context.settings(), "/etcdserverpb.KV/DeleteRange", request, rpc.DeleteRangeResponse
     )
-    context.printer.show("delete", answer)
+    context.show("delete", answer)
 
 
 def compaction(context: Context) -> None:

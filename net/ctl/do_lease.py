@@ -10,7 +10,7 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 from .calls import error_text
 from .context import Context
 from .do_kv import lease_id
-from .failures import BAD_ARGS, ERROR, Failure
+from .failures import BAD_ARGS, BAD_CONNECTION, ERROR, Failure
 from .text import parse_int
 from .unary import ask_once
 
@@ -31,6 +31,15 @@ def _asked(context: Context, path: str, request: Any, answer: type[Any], wrong: 
         raise Failure(ERROR, wrong.format(error_text(error))) from None
 
 
+def _looked_up(context: Context, path: str, request: Any, answer: type[Any]) -> Any:
+    """Make a call that has no time limit, and whose failure is one of the connection."""
+    settings = context.settings()
+    try:
+        return ask_once(settings, path, request, answer, patient=True)
+    except TercetError as error:
+        raise Failure(BAD_CONNECTION, error_text(error)) from None
+
+
 def grant(context: Context) -> None:
     """``lease grant``."""
     context.need(len(context.arguments) == 1, "lease grant command needs TTL argument")
@@ -45,7 +54,7 @@ def grant(context: Context) -> None:
         rpc.LeaseGrantResponse,
         "failed to grant lease ({})",
     )
-    context.printer.show("grant", answer)
+    context.show("grant", answer)
 
 
 def revoke(context: Context) -> None:
@@ -59,21 +68,21 @@ def revoke(context: Context) -> None:
         rpc.LeaseRevokeResponse,
         "failed to revoke lease ({})",
     )
-    context.printer.show("revoke", answer, lease)
+    context.show("revoke", answer, lease)
 
 
 def time_to_live(context: Context) -> None:
     """``lease timetolive``."""
     context.need(len(context.arguments) == 1, "lease timetolive command needs lease ID as argument")
+    context.settings()  # what is wrong there is told first
     request = rpc.LeaseTimeToLiveRequest(ID=lease_argument(context), keys=context.yes("keys"))
     path = "/etcdserverpb.Lease/LeaseTimeToLive"
-    answer = ask_once(context.settings(), path, request, rpc.LeaseTimeToLiveResponse)
-    context.printer.show("time_to_live", answer, context.yes("keys"))
+    answer = _looked_up(context, path, request, rpc.LeaseTimeToLiveResponse)
+    context.show("time_to_live", answer, context.yes("keys"))
 
 
 def list_all(context: Context) -> None:
     """``lease list``."""
     path = "/etcdserverpb.Lease/LeaseLeases"
-    settings = context.settings()
-    answer = ask_once(settings, path, rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
-    context.printer.show("leases", answer)
+    answer = _looked_up(context, path, rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
+    context.show("leases", answer)

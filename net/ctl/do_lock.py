@@ -114,7 +114,7 @@ async def _show_key(context: Context, client: Client, key: bytes, lost: str) -> 
     answer = await ask(client, RANGE, rpc.RangeRequest(key=key), rpc.RangeResponse)
     if not answer.kvs:
         raise Failure(ERROR, lost)
-    context.printer.show("get", answer)
+    context.show("get", answer)
 
 
 def elect(context: Context) -> None:
@@ -128,7 +128,7 @@ def elect(context: Context) -> None:
         context.need(len(context.arguments) == 1, "proposal given but -l is set")
         _run(context, _observe, settings)
     else:
-        context.need(len(context.arguments) == 2, "proposal is required")
+        context.need(len(context.arguments) == 2, "no proposal argument but -l not set")
         _run(context, _campaign, settings)
 
 
@@ -171,7 +171,7 @@ async def _one_leader(context: Context, client: Client, prefix: bytes) -> None:
         )
         await _next(client, create)
         answer = await first_key(client, prefix)
-    context.printer.show("get", answer)
+    context.show("get", answer)
     leader = answer.kvs[0]
     create = rpc.WatchCreateRequest(key=leader.key, start_revision=answer.header.revision + 1)
     watched = AnswerWatch(client, create)
@@ -181,7 +181,7 @@ async def _one_leader(context: Context, client: Client, prefix: bytes) -> None:
             for event in found.events:
                 if event.type == kv_pb2.Event.DELETE:
                     return
-                context.printer.show("get", rpc.RangeResponse(header=found.header, kvs=[event.kv]))
+                context.show("get", rpc.RangeResponse(header=found.header, kvs=[event.kv]))
             if found.canceled:
                 return
     finally:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from .context import Context, Settings
-from .failures import BAD_ARGS, BAD_FEATURE, ERROR, Failure
-from .text import parse_uint, quoted
+from .failures import BAD_ARGS, BAD_FEATURE, Failure
+from .peer_urls import check_peer_urls
+from .text import parse_uint
 from .unary import Caller, ask_once
 
-__all__ = ["add", "check_peer_urls", "list_all", "promote", "remove", "update"]
+__all__ = ["add", "list_all", "promote", "remove", "update"]
 
 LIST: Final = "/etcdserverpb.Cluster/MemberList"
-
-
-def check_peer_urls(urls: list[str]) -> None:
-    """Fail as etcd's client library does on what is no URL of a peer."""
-    for url in urls:
-        url = url.strip()
-        scheme, found, rest = url.partition("://")
-        if re.match(r"[^/?#]*:", url) and not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", url):
-            raise Failure(ERROR, f"parse {quoted(url)}: first path segment in URL cannot contain colon")
-        if scheme not in ("http", "https", "unix", "unixs") or not found:
-            raise Failure(ERROR, f"URL scheme must be http, https, unix, or unixs: {url}")
-        if scheme.startswith("unix"):
-            continue
-        host, _, port = rest.partition("/")[0].rpartition(":")
-        if not host or not port:
-            raise Failure(ERROR, f'URL address does not have the form "host:port": {url}')
-        if urlsplit(url).path:
-            raise Failure(ERROR, f"URL must not contain a path: {url}")
 
 
 def _member(context: Context) -> int:
@@ -61,7 +42,7 @@ def add(context: Context) -> None:
     check_peer_urls(urls)
     simple = context.printer.format == "simple"
     answer = _add(settings, urls, context.yes("learner"), simple)
-    context.printer.show("member_add", answer, context.arguments[0])
+    context.show("member_add", answer, context.arguments[0], context.text("peer-urls"))
 
 
 def _add(settings: Settings, urls: list[str], learner: bool, simple: bool) -> Any:
@@ -87,7 +68,7 @@ def remove(context: Context) -> None:
     member = _member(context)
     path, request = "/etcdserverpb.Cluster/MemberRemove", rpc.MemberRemoveRequest(ID=member)
     answer = ask_once(context.settings(), path, request, rpc.MemberRemoveResponse)
-    context.printer.show("member_remove", answer, member)
+    context.show("member_remove", answer, member)
 
 
 def update(context: Context) -> None:
@@ -98,7 +79,7 @@ def update(context: Context) -> None:
     check_peer_urls(urls)
     path, request = "/etcdserverpb.Cluster/MemberUpdate", rpc.MemberUpdateRequest(ID=member, peerURLs=urls)
     answer = ask_once(settings, path, request, rpc.MemberUpdateResponse)
-    context.printer.show("member_update", answer, member)
+    context.show("member_update", answer, member)
 
 
 def list_all(context: Context) -> None:
@@ -108,7 +89,7 @@ def list_all(context: Context) -> None:
         raise Failure(BAD_FEATURE, f'unknown consistency flag "{consistency}"')
     request = rpc.MemberListRequest(linearizable="consistency" in context.given and consistency == "l")
     answer = ask_once(context.settings(), LIST, request, rpc.MemberListResponse)
-    context.printer.show("member_list", answer)
+    context.show("member_list", answer)
 
 
 def promote(context: Context) -> None:
@@ -116,4 +97,4 @@ def promote(context: Context) -> None:
     member = _member(context)
     path, request = "/etcdserverpb.Cluster/MemberPromote", rpc.MemberPromoteRequest(ID=member)
     answer = ask_once(context.settings(), path, request, rpc.MemberPromoteResponse)
-    context.printer.show("member_promote", answer, member)
+    context.show("member_promote", answer, member)

@@ -29,12 +29,13 @@ COMPACTED: Final = "etcdserver: mvcc: required revision has been compacted"
 def make_mirror(context: Context) -> None:
     """``make-mirror``; runs until it is interrupted."""
     context.need(len(context.arguments) == 1, "make-mirror takes one destination argument")
+    destination = context.destination(context.arguments[0])
+    settings = context.settings()
     context.need(
         not (context.text("dest-prefix") and context.yes("no-dest-prefix")),
         "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one",
     )
-    destination = context.destination(context.arguments[0])
-    context.run(_mirror, context, context.settings(), destination)
+    context.run(_mirror, context, settings, destination)
 
 
 class _Mirror:

@@ -37,19 +37,19 @@ def get(context: Context) -> None:
 def list_all(context: Context) -> None:
     """``role list``."""
     context.need(not context.arguments, "role list command requires no arguments")
-    context.printer.show("role_list", ask_auth(context, "RoleList"))
+    context.show("role_list", ask_auth(context, "RoleList"))
 
 
 def _ends(context: Context, first: int) -> tuple[bytes, bytes]:
-    """The range that the arguments from ``first`` on mean."""
+    """The range that the arguments from ``first`` on mean; with an empty key an end means nothing."""
     prefix, from_key = context.yes("prefix"), context.yes("from-key")
-    context.need(not (prefix and from_key), "--from-key and --prefix flags are mutually exclusive")
-    end = b""
-    if len(context.arguments) > first + 1:
+    key, has_end = context.raw(first), len(context.arguments) > first + 1
+    if key and has_end:
         context.need(not prefix, "unexpected endkey argument with --prefix flag")
         context.need(not from_key, "unexpected endkey argument with --from-key flag")
-        end = context.raw(first + 1)
-    return key_range(context.raw(first), end, prefix, from_key)
+        return key, context.raw(first + 1)
+    context.need(not (prefix and from_key), "--from-key and --prefix flags are mutually exclusive")
+    return key_range(key or b"\0", b"", prefix and bool(key), from_key or (prefix and not key))
 
 
 def grant_permission(context: Context) -> None:
@@ -63,7 +63,7 @@ def grant_permission(context: Context) -> None:
     key, end = _ends(context, 2)
     permission = auth_pb2.Permission(permType=_KINDS[kind], key=key, range_end=end)
     answer = ask_auth(context, "RoleGrantPermission", name=role, perm=permission)
-    context.printer.show("role_grant", answer, role)
+    context.show("role_grant", answer, role)
 
 
 def revoke_permission(context: Context) -> None:
@@ -75,4 +75,4 @@ def revoke_permission(context: Context) -> None:
     role = context.arguments[0]
     key, end = _ends(context, 1)
     answer = ask_auth(context, "RoleRevokePermission", role=role, key=key, range_end=end)
-    context.printer.show("role_revoke", answer, role, context.raw(1), end)
+    context.show("role_revoke", answer, role, context.raw(1), end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -11,9 +12,10 @@ from tercet.core.bbolt import DamagedDatabase
 from tercet.core.errors import TercetError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
-from .calls import error_text
+from .calls import DEADLINE, error_text
 from .context import Context, Settings, complain, write
 from .failures import ERROR, INTERRUPTED, Failure
+from .peer_urls import check_peer_urls
 from .text import size_text
 
 if TYPE_CHECKING:
@@ -40,14 +42,25 @@ def save(context: Context) -> None:
         raise Failure(
             INTERRUPTED, f"snapshot must be requested to one selected node, not multiple [{several}]"
         )
+    limit = max(settings.command_timeout, 0.0) if "command-timeout" in context.chosen else math.inf
     try:
-        context.run(_save, settings, path)
+        context.run(_save, settings, path, limit)
     except Failure as failure:
         raise Failure(INTERRUPTED if failure.status == ERROR else failure.status, failure.text) from None
     write(f"Snapshot saved at {path}\n")
 
 
-async def _save(settings: Settings, path: str) -> None:
+async def _save(settings: Settings, path: str, limit: float) -> None:
+    """Save to a file, within a limit of seconds."""
+    from .session import world
+
+    with world().clock.timeout(limit) as scope:
+        await _fetch(settings, path)
+    if scope.cancelled_caught:
+        raise Failure(ERROR, DEADLINE)
+
+
+async def _fetch(settings: Settings, path: str) -> None:
     from .files import PartFile
     from .session import connect
 
@@ -92,7 +105,7 @@ def _members(text: str) -> dict[str, tuple[str, ...]]:
     members: dict[str, list[str]] = {}
     for part in filter(None, text.split(",")):
         name, _, url = part.strip().partition("=")
-        members.setdefault(name, []).append(url)
+        members.setdefault(name, []).append(url.strip())
     return {name: tuple(sorted(urls)) for name, urls in members.items()}
 
 
@@ -102,15 +115,16 @@ def restore(context: Context) -> None:
     from ..restore import RestoreOptions
 
     path = context.arguments[0]
+    urls = [url.strip() for url in context.text("initial-advertise-peer-urls").split(",")]
+    cluster = _members(context.text("initial-cluster"))
+    check_peer_urls([*urls, *(url for known in cluster.values() for url in known)])
     options = RestoreOptions(
         name=context.text("name"),
         data_dir=context.text("data-dir"),
         wal_dir=context.text("wal-dir"),
-        initial_cluster=_members(context.text("initial-cluster")),
+        initial_cluster=cluster,
         initial_cluster_token=context.text("initial-cluster-token"),
-        initial_advertise_peer_urls=tuple(
-            sorted(context.text("initial-advertise-peer-urls").split(","))
-        ),
+        initial_advertise_peer_urls=tuple(sorted(urls)),
         skip_hash_check=context.yes("skip-hash-check"),
     )
     data_dir = options.data_dir or f"{options.name}.etcd"
@@ -126,6 +140,7 @@ def restore(context: Context) -> None:
 async def _restore(path: str, options: RestoreOptions, places: dict[str, str]) -> None:
     from ..restore import RestoreRefused
     from ..restore import restore as make
+    from .files import reason
     from .session import world
 
     if not world().disk.exists(places["data-dir"]):
@@ -137,7 +152,9 @@ async def _restore(path: str, options: RestoreOptions, places: dict[str, str]) -
     except DamagedDatabase:
         raise Failure(ERROR, "invalid database") from None
     except OSError as problem:
-        raise Failure(ERROR, str(problem)) from None
+        place = problem.filename
+        asked = f"{'read' if place == path else 'mkdir'} {place}: " if place else ""
+        raise Failure(ERROR, asked + reason(problem)) from None
     for member, _, urls in options.config().members():
         _log("added member", **{"added-peer-id": f"{member:x}", "added-peer-peer-urls": list(urls)})
     _log("restored snapshot", **places)

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
 from .argify import split_line, unquoted
+from .command import Command
 from .context import Context, complain, write
 from .do_kv import delete_request, get_request, put_request
 from .failures import INVALID_INPUT, Failure
@@ -23,9 +24,10 @@ __all__ = ["read_compare", "txn"]
 
 Item = TypeVar("Item")
 
-_COMPARE: Final = re.compile(rb'("(?:[^"\\]|\\.)*")\)\s+(\S+)\s+("(?:[^"\\]|\\.)*")')
-_KEY: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_KEY_AND_SIGN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"\)\s+(\S+)')
+_TEXT: Final = rb'("(?:[^"\\]|\\.)*"|`[^`]*`)'
+_COMPARE: Final = re.compile(rb"\s*" + _TEXT + rb"\)\s+(\S+)\s+" + _TEXT)
+_KEY: Final = re.compile(rb"\s*" + _TEXT)
+_KEY_AND_SIGN: Final = re.compile(rb"\s*" + _TEXT + rb"\)\s+(\S+)")
 _RESULTS: Final = {
     b"=": rpc.Compare.EQUAL,
     b"!=": rpc.Compare.NOT_EQUAL,
@@ -59,8 +61,8 @@ def txn(context: Context) -> None:
     request.failure.extend(
         _part("failure requests (get, put, del):", interactive, lambda line: _operation(context, line))
     )
-    answer = ask_once(settings, "/etcdserverpb.KV/Txn", request, rpc.TxnResponse)
-    context.printer.show("txn", answer)
+    answer = ask_once(settings, "/etcdserverpb.KV/Txn", request, rpc.TxnResponse, patient=True)
+    context.show("txn", answer)
 
 
 def _part(title: str, interactive: bool, read: Callable[[bytes], Item]) -> list[Item]:
@@ -80,15 +82,15 @@ def _part(title: str, interactive: bool, read: Callable[[bytes], Item]) -> list[
 def read_compare(line: bytes) -> rpc.Compare:
     """Read a condition such as ``mod("key") > "0"``. Raises ``Failure``."""
     shown = os.fsdecode(line)
-    target, _, rest = line.partition(b"(")
-    if not rest:
+    target, bracket, rest = line.partition(b"(")
+    if not bracket:
         raise Failure(INVALID_INPUT, f"malformed comparison: {shown}")
-    name = os.fsdecode(target).strip()
+    name = os.fsdecode(target)
     found = _COMPARE.match(rest)
     if found is None:
         key, both = _KEY.match(rest), _KEY_AND_SIGN.match(rest)
-        shown_key = quoted(unquoted(key[0])) if key else '""'
-        got = f'{name}({shown_key}) {os.fsdecode(both[1]) if both else ""} ""'
+        shown_key = quoted(_said(key[1])) if key else '""'
+        got = f'{name}({shown_key}) {os.fsdecode(both[2]) if both else ""} ""'
         raise Failure(INVALID_INPUT, f"malformed comparison: {shown}; got {got}")
     field = _TARGETS.get(name)
     if field is None:
@@ -97,8 +99,8 @@ def read_compare(line: bytes) -> rpc.Compare:
     if result is None:
         sign = os.fsdecode(found[2])
         raise Failure(INVALID_INPUT, f"malformed comparison: {shown} (unknown result {sign})")
-    compare = rpc.Compare(result=result, target=_NUMBERS[field], key=unquoted(found[1]))
-    wanted = unquoted(found[3])
+    compare = rpc.Compare(result=result, target=_NUMBERS[field], key=_said(found[1]))
+    wanted = _said(found[3])
     if field == "value":
         compare.value = wanted
         return compare
@@ -110,14 +112,20 @@ def read_compare(line: bytes) -> rpc.Compare:
     return compare
 
 
+def _said(text: bytes) -> bytes:
+    """What a text in either kind of quotes says."""
+    return text[1:-1] if text[:1] == b"`" else unquoted(text)
+
+
 def _operation(context: Context, line: bytes) -> rpc.RequestOp:
     """Read a request: a ``get``, ``put`` or ``del`` command line."""
     shown = os.fsdecode(line)
     words = [os.fsdecode(word) for word in split_line(line)]
     if len(words) < 2:
         raise Failure(INVALID_INPUT, f"invalid txn compare request: {shown}")
-    command = context.program.root.child(words[0])
-    if command is None or command.name not in ("get", "put", "del"):
+    known = (one for one in context.program.root.children if one.name in ("get", "put", "del"))
+    command = Command("", "", children=tuple(known)).child(words[0])
+    if command is None:
         raise Failure(INVALID_INPUT, f"invalid txn request: {shown}")
     try:
         parsed = parse_flags({flag.name: flag for flag in command.flags}, words[1:])

@@ -22,7 +22,7 @@ def add(context: Context) -> None:
         else:
             context.need(bool(name), "empty user name is not allowed")
     answer = ask_auth(context, "UserAdd", name=name, password=password, options=options)
-    context.printer.show("user_add", answer, name)
+    context.show("user_add", answer, name)
 
 
 def delete(context: Context) -> None:
@@ -46,14 +46,14 @@ def get(context: Context) -> None:
 def list_all(context: Context) -> None:
     """``user list``."""
     context.need(not context.arguments, "user list command requires no arguments")
-    context.printer.show("user_list", ask_auth(context, "UserList"))
+    context.show("user_list", ask_auth(context, "UserList"))
 
 
 def passwd(context: Context) -> None:
     """``user passwd``."""
     name = only_name(context, "user passwd", "user")
     password = new_password(name) if context.yes("interactive") else piped_password()
-    context.printer.show("user_passwd", ask_auth(context, "UserChangePassword", name=name, password=password))
+    context.show("user_passwd", ask_auth(context, "UserChangePassword", name=name, password=password))
 
 
 def grant_role(context: Context) -> None:
@@ -62,7 +62,7 @@ def grant_role(context: Context) -> None:
         len(context.arguments) == 2, "user grant command requires user name and role name as its argument"
     )
     user, role = context.arguments
-    context.printer.show("user_grant", ask_auth(context, "UserGrantRole", user=user, role=role), user, role)
+    context.show("user_grant", ask_auth(context, "UserGrantRole", user=user, role=role), user, role)
 
 
 def revoke_role(context: Context) -> None:
@@ -71,4 +71,4 @@ def revoke_role(context: Context) -> None:
         len(context.arguments) == 2, "user revoke-role requires user name and role name as its argument"
     )
     user, role = context.arguments
-    context.printer.show("user_revoke", ask_auth(context, "UserRevokeRole", name=user, role=role), user, role)
+    context.show("user_revoke", ask_auth(context, "UserRevokeRole", name=user, role=role), user, role)

@@ -36,7 +36,7 @@ def defrag(context: Context) -> None:
     data_dir = context.text("data-dir")
     context.need(bool(data_dir), 'required flag(s) "data-dir" not set')
     try:
-        defragment(data_dir)
+        defragment(data_dir, context.text("wal-dir"))
     except Failure as failure:
         raise Failure(ERROR, f"Failed to defragment etcd data[{data_dir}] ({failure.text})") from None
     write(f"Finished defragmenting etcd directory[{data_dir}]\n")

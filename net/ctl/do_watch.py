@@ -20,7 +20,7 @@ from .failures import BAD_ARGS, ERROR, INTERRUPTED, INVALID_INPUT, Failure
 from .flagset import FlagError, Parsed, parse_flags
 from .session import connect
 from .text import quoted
-from .watch_words import BadWatch, WatchWords, watch_words
+from .watch_words import BadWatch, WatchWords, keys_of_environment, watch_words
 from .watching import AnswerWatch
 
 __all__ = ["watch"]
@@ -32,10 +32,11 @@ BY_SERVER = "watch is canceled by the server"
 
 def watch(context: Context) -> None:
     """``watch``; runs until it is interrupted or the server ends the watch."""
-    if context.yes("interactive"):
-        context.run(_interactive, context, context.settings())
-        return
     try:
+        keys_of_environment(context.environment)
+        if context.yes("interactive"):
+            context.run(_interactive, context, context.settings())
+            return
         words = watch_words(context.arguments, context.dash, context.environment)
         request = _request(words, context)
     except BadWatch as error:
@@ -72,7 +73,7 @@ async def _print_all(context: Context, watched: AnswerWatch, command: tuple[str,
             complain(f"watch was canceled ({_reason(answer)})\n")
         elif not answer.events:
             write(f"progress notify: {answer.header.revision}\n")
-        context.printer.show("watch", answer)
+        context.show("watch", answer)
         if command:
             for event in answer.events:
                 await _execute(command, event, answer.header.revision, context)
@@ -132,14 +133,14 @@ async def _interactive(context: Context, settings: Settings) -> None:
 def _begin(
     context: Context, client: Client, words: list[str], watches: list[AnswerWatch], nursery: trio.Nursery
 ) -> None:
-    """Begin the watch of one line; a wrong flag ends the program. Raises ``BadWatch``."""
+    """Begin the watch of one line; wrong words end the program. Raises ``BadWatch`` for what is no range."""
     command = context.path[-1]
     try:
         parsed = parse_flags({flag.name: flag for flag in command.flags}, words[1:])
-    except FlagError as error:
+        found = watch_words(parsed.arguments, parsed.dash, context.environment)
+    except (FlagError, BadWatch) as error:
         raise Failure(BAD_ARGS, str(error)) from None
     inner = Context(context.program, context.path, Parsed(parsed.given, parsed.arguments), {}, words)
-    found = watch_words(parsed.arguments, parsed.dash, context.environment)
     request = _request(found, inner)
     watched = AnswerWatch(client, request)
     watches.append(watched)

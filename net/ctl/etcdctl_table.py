@@ -142,6 +142,7 @@ _CLUSTER: Final = (
         flags=(
             bool_flag("cluster", "use all endpoints from the cluster member list"),
             text_flag("data-dir", "Optional. If present, defragments a data directory not in use by etcd."),
+            text_flag("wal-dir", "Where the log of that data directory is, if elsewhere", hidden=True),
         ),
     ),
     Command(

@@ -27,6 +27,7 @@ ETCDUTL: Final = Program(
                         "",
                         "Required. Defragments a data directory not in use by etcd.",
                     ),
+                    Flag("wal-dir", "string", "", "Where the log of that data directory is, if elsewhere."),
                 ),
             ),
             Command(

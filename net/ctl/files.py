@@ -38,6 +38,8 @@ def opened(path: str, asked: str = "open") -> Iterator[tuple[Read, int]]:
         yield (lambda offset, length: os.pread(descriptor, length, offset)), os.fstat(descriptor).st_size
     except DamagedDatabase:
         raise Failure(ERROR, "invalid database") from None
+    except OSError as problem:  # it cannot be read
+        raise Failure(ERROR, f"open {path}: {reason(problem)}") from None
     finally:
         os.close(descriptor)
 
@@ -70,8 +72,10 @@ class PartFile:
             os.fsync(self._descriptor)
             os.replace(self.part, self._path)
         except OSError as problem:
+            why = "file exists" if isinstance(problem, IsADirectoryError) else reason(problem)
+            both = f"{self.part} {self._path}"
             raise Failure(
-                INTERRUPTED, f"could not rename {self.part} to {self._path} ({reason(problem)})"
+                INTERRUPTED, f"could not rename {self.part} to {self._path} (rename {both}: {why})"
             ) from None
 
     def close(self) -> None:

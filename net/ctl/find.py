@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .command import Command, Program
 from .flagset import Flag
+from .text import quoted
 
 __all__ = ["UnknownCommand", "all_flags", "find", "suggestions"]
 
@@ -48,7 +49,7 @@ def find(program: Program, words: Sequence[str]) -> tuple[tuple[Command, ...], l
         position = _argument(all_flags(program, path), rest)
         if position is not None:
             word = rest[position]
-            text = f'unknown command "{word}" for "{program.root.name}"'
+            text = f'unknown command {quoted(word)} for "{program.root.name}"'
             likely = suggestions(program.root, word)
             if likely:
                 text += "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in likely)
@@ -67,9 +68,9 @@ def _argument(flags: dict[str, Flag], words: list[str]) -> int | None:
         if word.startswith("--"):
             flag = flags.get(word[2:])
             takes_next = "=" not in word and word != "--help" and not (flag and flag.kind == "bool")
-        elif word.startswith("-") and len(word) > 1:
+        elif word.startswith("-"):
             flag = shorts.get(word[1:])
-            takes_next = len(word) == 2 and word != "-h" and not (flag and flag.kind == "bool")
+            takes_next = len(word) == 2 and word not in ("-h", "-=") and not (flag and flag.kind == "bool")
         elif word:
             return position
         else:

@@ -7,7 +7,7 @@ Flags and arguments may be mixed until ``--``. A flag of kind ``bool`` needs no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from .text import duration_text, parse_bool, parse_duration, parse_int, parse_uint, quoted
 
@@ -45,10 +45,14 @@ def text_flag(name: str, text: str, default: str = "", short: str = "", hidden: 
     return Flag(name, "string", default, text, short, hidden)
 
 
+#: What every command has.
+HELP: Final = bool_flag("help", "", short="h")
+
+
 class Parsed:
     """What a command line said: the values that were given, and the arguments between them.
 
-    ``dash`` is where ``--`` stood among the arguments, -1 when there was none. ``help`` was asked for.
+    ``dash`` is where ``--`` stood among the arguments, -1 when there was none. ``help``: it was asked for.
     """
 
     __slots__ = ("arguments", "dash", "given", "help")
@@ -97,6 +101,7 @@ def parse_flags(flags: Mapping[str, Flag], words: Sequence[str]) -> Parsed:
     Raises:
         FlagError: See above.
     """
+    flags = {HELP.name: HELP, **flags}
     shorts = {flag.short: flag for flag in flags.values() if flag.short}
     parsed = Parsed({}, [])
     rest = list(words)
@@ -112,8 +117,7 @@ def parse_flags(flags: Mapping[str, Flag], words: Sequence[str]) -> Parsed:
             _long(flags, word, rest, parsed)
         else:
             _shorts(shorts, word, rest, parsed)
-        if parsed.help:
-            break
+    parsed.help = bool(parsed.given.pop(HELP.name, False))
     return parsed
 
 
@@ -123,9 +127,6 @@ def _long(flags: Mapping[str, Flag], word: str, rest: list[str], parsed: Parsed)
         raise FlagError(f"bad flag syntax: {word}")
     flag = flags.get(name)
     if flag is None:
-        if name == "help":
-            parsed.help = True
-            return
         raise FlagError(f"unknown flag: --{name}")
     if not equals:
         if flag.kind == "bool":
@@ -143,9 +144,6 @@ def _shorts(shorts: Mapping[str, Flag], word: str, rest: list[str], parsed: Pars
         letter, letters = letters[0], letters[1:]
         flag = shorts.get(letter)
         if flag is None:
-            if letter == "h":
-                parsed.help = True
-                return
             raise FlagError(f"unknown shorthand flag: {_rune(letter)} in -{letter}{letters}")
         if letters[:1] == "=" and len(letters) > 1:
             value, letters = letters[1:], ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +21,12 @@ __all__ = ["defragment"]
 CHUNK_BYTES: Final = 1 << 20
 
 
-def defragment(data_dir: str) -> None:
+def defragment(data_dir: str, wal_dir: str = "") -> None:
     """Rewrite the directory's database without holes, Tercet's or one that is still etcd's.
+
+    Args:
+        data_dir: With ``member`` in it.
+        wal_dir: Of the log, whose lock keeps a member from starting meanwhile; "": the data directory's own.
 
     Raises:
         Failure: There is none, or a member uses it.
@@ -28,13 +34,40 @@ def defragment(data_dir: str) -> None:
     path = os.path.join(data_dir, "member", "backend")
     etcds = os.path.join(data_dir, "member", "snap", "db")
     if os.path.exists(path):
-        trio.run(_defragment, os.path.join(data_dir, "member", "wal", "lock"), path)
+        log = wal_dir or os.path.join(data_dir, "member", "wal")
+        if not glob.glob(os.path.join(glob.escape(log), "*.wal")):
+            raise Failure(ERROR, f"there is no log in {log}: name the directory of the log with --wal-dir")
+        if _is_open(path):
+            raise _in_use(path)
+        trio.run(_defragment, os.path.join(log, "lock"), path)
     elif os.path.exists(etcds):
         _defragment_etcds(etcds)
     else:
         raise Failure(
             ERROR, f"cannot open database at {etcds} (open {etcds}: no such file or directory)"
         )
+
+
+def _in_use(path: str) -> Failure:
+    return Failure(ERROR, f"cannot open database at {path} (the data directory is in use)")
+
+
+def _is_open(path: str) -> bool:
+    """Whether a process has the backend open: LMDB keeps a lock on a file beside it as long.
+
+    A member whose log is elsewhere is recognized by this even when a wrong log was named.
+    """
+    try:
+        descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _defragment_etcds(path: str) -> None:
@@ -60,7 +93,7 @@ def _locked(lock_path: str, path: str) -> Iterator[None]:
     try:
         lock = world().disk.lock(lock_path)
     except BlockingIOError:
-        raise Failure(ERROR, f"cannot open database at {path} (the data directory is in use)") from None
+        raise _in_use(path) from None
     except OSError as problem:
         raise Failure(ERROR, f"cannot open database at {path} ({reason(problem)})") from None
     try:

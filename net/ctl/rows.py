@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .text import duration_text, size_text
+from .text import size_text
 
 __all__ = ["HEADS", "ROWS"]
 
@@ -24,7 +24,7 @@ def _member_list(answer: Any) -> list[list[str]]:
 
 
 def _health(answers: Any) -> list[list[str]]:
-    return [[one.endpoint, _yes(one.healthy), duration_text(one.took), one.error] for one in answers]
+    return [[one.endpoint, _yes(one.healthy), one.took, one.error] for one in answers]
 
 
 def _status(answers: Any) -> list[list[str]]:

@@ -6,6 +6,7 @@ import gc
 import signal
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Final
 
 from tercet.core.errors import TercetError
 
@@ -17,6 +18,8 @@ from .flagset import FlagError, Parsed, parse_flags
 
 __all__ = ["HELD_SIGNALS", "run_program"]
 
+#: The only one of etcd's APIs that there is here.
+API_VERSION: Final = "3"
 #: What a command that tidies up after itself takes; held back until it can.
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,6 +27,12 @@ HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run_program(program: Program, words: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command line; its exit status."""
     name = program.root.name
+    api = f"{program.prefix}_API"
+    version = environment.get(api, "")
+    environment = {name: word for name, word in environment.items() if name != api}
+    if version not in ("", API_VERSION):
+        complain(f"unsupported API version {version}\n")
+        return ERROR
     try:
         path, rest = find(program, words)
     except UnknownCommand as error:

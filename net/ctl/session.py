@@ -54,7 +54,9 @@ def world() -> World:
 
 @asynccontextmanager
 async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIterator[Client]:
-    """A client that is logged in where there is a user. ``endpoints``: those instead of the settings' own.
+    """A client that is logged in where there is a user, for commands that ``--command-timeout`` does not end.
+
+    ``endpoints``: those instead of the settings' own.
 
     Raises:
         Failure: The login was refused.
@@ -62,7 +64,7 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
     client = open_client(
         world(),
         readable(endpoints or settings.endpoints),
-        request_timeout=max(settings.command_timeout, 0.0),
+        request_timeout=max(settings.command_timeout, settings.dial_timeout, 0.0),
         tls=settings.tls,
         login=settings.login,
         patience=Patience(
@@ -80,10 +82,8 @@ async def connect(settings: Settings, endpoints: Sequence[str] = ()) -> AsyncIte
 
 
 def lookup_services(name: str) -> tuple[tuple[str, int], ...]:
-    """A name's SRV records; none when there is no such name."""
+    """A name's SRV records. Raises ``OSError`` when there are none."""
     try:
         return trio.run(RealNetwork().lookup_services, name)
-    except OSError:
-        return ()
     except ValueError as error:
         raise Failure(ERROR, str(error)) from None

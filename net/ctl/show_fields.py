@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .context import write
 from .show import unsupported
-from .text import duration_text, quoted
+from .text import quoted
 
 __all__ = ["FieldsPrinter"]
 
@@ -110,7 +110,7 @@ def _health(answers: Any, *_: Any) -> str:
     return "".join(
         _field("Endpoint", quoted(one.endpoint))
         + _field("Health", _yes(one.healthy))
-        + _field("Took", duration_text(one.took))
+        + _field("Took", one.took)
         + _field("Error", one.error)
         + "\n"
         for one in answers

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .context import write
-from .text import duration_text
 
 __all__ = ["JsonPrinter", "message_json"]
 
@@ -128,7 +127,7 @@ def _health(answers: Any, *_: Any) -> str:
         error = f',"error":{_text(one.error)}' if one.error else ""
         parts.append(
             f'{{"endpoint":{_text(one.endpoint)},"health":{_yes(one.healthy)},'
-            f'"took":"{duration_text(one.took)}"{error}}}'
+            f'"took":"{one.took}"{error}}}'
         )
     return f"[{','.join(parts)}]"
 

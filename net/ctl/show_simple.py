@@ -9,7 +9,7 @@ from ..client.prefix import prefix_end
 from .context import complain, write_bytes
 from .rows import ROWS
 from .show import unsupported
-from .text import duration_text, quoted
+from .text import quoted
 
 __all__ = ["SimplePrinter"]
 
@@ -81,7 +81,7 @@ def _member(what: str) -> Callable[..., str]:
     return shown
 
 
-def _member_add(answer: Any, name: str) -> str:
+def _member_add(answer: Any, name: str, urls: str) -> str:
     member = answer.member
     cluster = ",".join(
         f"{name if one.ID == member.ID else one.name}={url}" for one in answer.members for url in one.peerURLs
@@ -90,7 +90,7 @@ def _member_add(answer: Any, name: str) -> str:
         f"Member {member.ID:16x} added to cluster {answer.header.cluster_id:16x}\n\n"
         f"ETCD_NAME={quoted(name)}\n"
         f"ETCD_INITIAL_CLUSTER={quoted(cluster)}\n"
-        f"ETCD_INITIAL_ADVERTISE_PEER_URLS={quoted(','.join(member.peerURLs))}\n"
+        f"ETCD_INITIAL_ADVERTISE_PEER_URLS={quoted(urls)}\n"
         'ETCD_INITIAL_CLUSTER_STATE="existing"\n'
     )
 
@@ -208,8 +208,7 @@ def _health(answers: Any) -> str:
     lines = []
     for one in answers:
         if one.healthy:
-            took = duration_text(one.took)
-            lines.append(f"{one.endpoint} is healthy: successfully committed proposal: took = {took}\n")
+            lines.append(f"{one.endpoint} is healthy: successfully committed proposal: took = {one.took}\n")
         else:
             lines.append(f"{one.endpoint} is unhealthy: failed to commit proposal: {one.error}\n")
     return "".join(lines)

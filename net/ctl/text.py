@@ -18,7 +18,7 @@ _UNITS: Final = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000,
     "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000,
 }  # fmt: skip
-_PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]+)")
+_PART: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
 
 def _syntax(function: str, word: str) -> ValueError:
@@ -37,7 +37,7 @@ def _digits(word: str, base: int, function: str) -> int:
 
 
 def parse_int(word: str, base: int = 10) -> int:
-    """A signed 64-bit number. ``ValueError`` has Go's text; base 0 takes 0x, 0o and 0b, too."""
+    """A signed 64-bit number. ``ValueError`` has Go's text; base 0 takes 0x, 0o, 0b and 1_000, too."""
     sign = -1 if word.startswith("-") else 1
     body = word[1:] if word[:1] in ("-", "+") else word
     chosen, body = _base(body) if base == 0 else (base, body)
@@ -63,12 +63,19 @@ def parse_uint(word: str, base: int = 10) -> int:
 
 
 def _base(word: str) -> tuple[int, str]:
-    for prefix, base in (("0x", 16), ("0b", 2), ("0o", 8)):
+    """The base that a number's spelling tells, and its digits without the underscores between them."""
+    base, digits = 10, word
+    for prefix, named in (("0x", 16), ("0b", 2), ("0o", 8)):
         if word.lower().startswith(prefix):
-            return base, word[2:]
-    if len(word) > 1 and word[0] == "0":
-        return 8, word[1:]
-    return 10, word
+            base, digits = named, word[2:]
+            break
+    else:
+        if len(word) > 1 and word[0] == "0":
+            base, digits = 8, word[1:]
+    if "_" not in digits:
+        return base, digits
+    parts = (digits if base == 10 else "0" + digits).split("_")
+    return base, "".join(parts) if all(parts) else digits  # which is no number
 
 
 def parse_bool(word: str) -> bool:
@@ -91,13 +98,15 @@ def parse_duration(word: str) -> float:
     while position < len(body):
         part = _PART.match(body, position)
         if part is None:
-            if re.fullmatch(r"\d+\.?\d*|\.\d+", body[position:]):
-                raise ValueError(f"time: missing unit in duration {quoted(word)}")
             raise ValueError(f"time: invalid duration {quoted(word)}")
+        if not part[2]:
+            raise ValueError(f"time: missing unit in duration {quoted(word)}")
         if part[2] not in _UNITS:
             raise ValueError(f"time: unknown unit {quoted(part[2])} in duration {quoted(word)}")
         total += float(part[1]) * _UNITS[part[2]]
         position = part.end()
+    if total >= 1 << 63:
+        raise ValueError(f"time: invalid duration {quoted(word)}")
     return (-total if word.startswith("-") else total) / 1e9
 
 

@@ -28,11 +28,19 @@ def tls_context(tls: ClientTls, protocols: tuple[str, ...] = ()) -> ssl.SSLConte
     return ClientCredentials(_Machine(), tls, protocols=protocols).context()
 
 
+def _is_no_pem(path: str) -> bool:
+    try:
+        return b"-----BEGIN" not in _Disk().read(path)
+    except OSError:
+        return False
+
+
 def check_tls(tls: ClientTls) -> None:
     """Fail at once when certificates cannot be read."""
     try:
         tls_context(tls)
     except (OSError, TlsError) as error:
-        if isinstance(error, TlsError) and tls.ca_file and b"-----BEGIN" not in _Disk().read(tls.ca_file):
-            return  # nobody is trusted then, as in Go, and every handshake fails
+        if isinstance(error, TlsError) and tls.ca_file and _is_no_pem(tls.ca_file):
+            # Nobody is trusted then, as in Go, and every handshake fails.
+            return check_tls(tls._replace(ca_file=""))
         raise Failure(BAD_ARGS, getattr(error, "strerror", None) or str(error)) from None

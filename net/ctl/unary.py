@@ -27,11 +27,13 @@ from .calls import DEADLINE, READS, check_size, login_failed, readable
 from .context import Settings
 from .failures import Failure
 
-__all__ = ["Caller", "ask_once"]
+__all__ = ["Caller", "ask_once", "check_login"]
 
 RECEIVE_BYTES = 64 << 10
 #: What a socket can be asked to wait for; shorter would mean not to wait at all.
 SHORTEST_SECONDS = 1e-3
+#: As good as for ever, and what a socket takes.
+PATIENT_SECONDS = 86_400.0
 
 Answer = TypeVar("Answer")
 
@@ -40,15 +42,28 @@ class _Late(Exception):
     """The call's time is over."""
 
 
-def ask_once(settings: Settings, path: str, request: Any, answer: type[Answer]) -> Answer:
-    """One call on a connection of its own.
+def ask_once(
+    settings: Settings, path: str, request: Any, answer: type[Answer], *, patient: bool = False
+) -> Answer:
+    """One call on a connection of its own. ``patient``: see ``Caller.ask``.
 
     Raises:
         TercetError: It failed.
         Failure: The login was refused.
     """
     with Caller(settings) as caller:
-        return caller.ask(path, request, answer)
+        return caller.ask(path, request, answer, patient=patient)
+
+
+def check_login(settings: Settings) -> None:
+    """Fail where nobody can be asked or a login is refused, before members are asked one by one.
+
+    Raises:
+        Failure: See above.
+    """
+    if settings.login is not None or not settings.endpoints:
+        with Caller(settings):
+            pass
 
 
 class Caller:
@@ -82,20 +97,24 @@ class Caller:
     ) -> None:
         self._leave()
 
-    def ask(self, path: str, request: Any, answer: type[Answer]) -> Answer:
+    def ask(self, path: str, request: Any, answer: type[Answer], *, patient: bool = False) -> Answer:
         """Make one call and read its answer, within the command's time. Raises ``TercetError``.
 
         Args:
             path: Service and method.
             request: A protobuf message.
             answer: The class of the answer.
+            patient: The command's time is for finding a server, and if need be the time for dialling; one
+                that is found and gives signs of life may take as long as it wants.
         """
         check_size(request)
         until = time.monotonic() + self._settings.command_timeout
+        if patient:
+            until = max(until, time.monotonic() + self._settings.dial_timeout)
         try:
-            found = self._call(path, request, until)
+            found = self._call(path, request, until, until + PATIENT_SECONDS if patient else until)
         except TercetError as error:
-            if time.monotonic() >= until:  # whatever went wrong on the way
+            if not patient and time.monotonic() >= until:  # whatever went wrong on the way
                 raise RequestTimedOut(DEADLINE) from error
             raise
         return cast("Answer", answer.FromString(found))  # type: ignore[attr-defined]
@@ -107,25 +126,26 @@ class Caller:
         name, password = self._settings.login
         until = time.monotonic() + self._settings.command_timeout
         request = rpc.AuthenticateRequest(name=name, password=password)
-        found = self._call("/etcdserverpb.Auth/Authenticate", request, until)
+        found = self._call("/etcdserverpb.Auth/Authenticate", request, until, until)
         self._metadata = (("token", rpc.AuthenticateResponse.FromString(found).token),)
 
-    def _call(self, path: str, request: Any, until: float) -> bytes:
+    def _call(self, path: str, request: Any, until: float, answered: float) -> bytes:
+        """A call's answer; connected ``until`` then, and answered then, by the monotonic clock."""
         repeatable = path in READS or path.endswith("/Authenticate")
         attempts = Attempts(path, request.SerializeToString(), repeatable)
         try:
-            return self._answer(attempts, until)
+            return self._answer(attempts, until, answered)
         except _Late:
             self._leave()
             raise attempts.last or Unreachable("no endpoint could be connected to in time") from None
 
-    def _answer(self, attempts: Attempts, until: float) -> bytes:
+    def _answer(self, attempts: Attempts, until: float, answered: float) -> bytes:
         """Try until there is an answer, or an error that ends the call."""
         while True:
             line = self._connected(until)
             attempts.begin()
             try:
-                return line.unary(attempts.path, attempts.message, self._metadata, until)
+                return line.unary(attempts.path, attempts.message, self._metadata, answered)
             except (RpcError, NotProcessed, OutcomeUnknown) as error:
                 verdict = attempts.judge(error, bool(self._metadata))
                 if verdict.leave:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Cluster, environment, free_ports, wait_until
+from .processes import PATIENCE, Cluster, environment, free_ports, wait_until
 
 CTL = [sys.executable, "-m", "tercet.net.ctl"]
 UTL = [sys.executable, "-c", "from tercet.net.ctl.main import etcdutl; etcdutl()"]
@@ -25,13 +25,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("tercetctl")) as running:
         yield running
 
+#: How quick the machine is decides no test.
+PATIENT = {"ETCDCTL_DIAL_TIMEOUT": "60s", "ETCDCTL_COMMAND_TIMEOUT": "60s"}
+
 
 def run(
     cluster: Cluster, *words: str, stdin: str = "", program: list[str] = CTL, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    variables = environment() | {"ETCDCTL_ENDPOINTS": cluster.members[0].endpoint} | env
+    variables = environment() | PATIENT | {"ETCDCTL_ENDPOINTS": cluster.members[0].endpoint} | env
     return subprocess.run(
-        [*program, *words], input=stdin, capture_output=True, text=True, timeout=60, env=variables
+        [*program, *words], input=stdin, capture_output=True, text=True, timeout=PATIENCE, env=variables
     )
 
 
@@ -42,7 +45,7 @@ def said(cluster: Cluster, *words: str, stdin: str = "", program: list[str] = CT
 
 
 def started(cluster: Cluster, *words: str) -> subprocess.Popen[str]:
-    variables = environment() | {"ETCDCTL_ENDPOINTS": cluster.members[0].endpoint}
+    variables = environment() | PATIENT | {"ETCDCTL_ENDPOINTS": cluster.members[0].endpoint}
     return subprocess.Popen(
         [*CTL, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=variables,
@@ -59,7 +62,7 @@ def test_keys_of_any_bytes_and_a_value_from_standard_input(cluster: Cluster) -> 
     assert said(cluster, "get", "ctl/in") == "ctl/in\ntwo\nlines\n\n"
     raw = [os.fsencode(word) for word in CTL] + [b"put", b"ctl/\xff", b"\xfe"]
     variables = environment() | {"ETCDCTL_ENDPOINTS": cluster.members[0].endpoint}
-    assert subprocess.run(raw, env=variables, timeout=60, capture_output=True).stdout == b"OK\n"
+    assert subprocess.run(raw, env=variables, timeout=PATIENCE, capture_output=True).stdout == b"OK\n"
     assert said(cluster, "get", "ctl/", "--prefix", "--hex").endswith("\\x63\\x74\\x6c\\x2f\\xff\n\\xfe\n")
 
 
@@ -76,14 +79,14 @@ def test_an_interrupted_watch_has_told_everything(cluster: Cluster) -> None:
     said(cluster, "put", "ctl/w", "1")
     assert [line(watching) for _ in range(3)] == ["PUT\n", "ctl/w\n", "1\n"]
     watching.send_signal(signal.SIGINT)
-    assert watching.wait(20) == -signal.SIGINT
+    assert watching.wait(PATIENCE) == -signal.SIGINT
     watching.communicate()
 
 
 def _watchers(cluster: Cluster) -> bool:
     import urllib.request
 
-    with urllib.request.urlopen(f"http://{cluster.members[0].endpoint}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{cluster.members[0].endpoint}/metrics", timeout=PATIENCE) as answer:
         text = answer.read().decode()
     found = re.search(r"^etcd_debugging_mvcc_watcher_total (\d+)", text, re.M)
     return bool(found) and int(found[1]) > 0
@@ -107,8 +110,8 @@ def test_a_lock_is_held_while_its_command_runs(cluster: Cluster) -> None:
     wait_until("the second contender waits", lambda: said(cluster, *keys).count("ctl/lock/") == 2)
     assert waiter.poll() is None
     holder.send_signal(signal.SIGINT)
-    assert holder.wait(20) == 0
-    out, _ = waiter.communicate(timeout=20)
+    assert holder.wait(PATIENCE) == 0
+    out, _ = waiter.communicate(timeout=PATIENCE)
     assert waiter.returncode == 0
     assert out.startswith("ctl/lock/")
     assert out.strip() != key
@@ -126,12 +129,12 @@ def test_an_election_passes_on(cluster: Cluster) -> None:
     keys = ("get", "ctl/el", "--prefix", "--keys-only")
     wait_until("the second candidate waits", lambda: said(cluster, *keys).count("ctl/el/") == 2)
     first.send_signal(signal.SIGINT)
-    assert first.wait(20) == 0
+    assert first.wait(PATIENCE) == 0
     assert [line(second)[:7], line(second)] == ["ctl/el/", "two\n"]
     assert [line(watching)[:7], line(watching)] == ["ctl/el/", "two\n"]
     for process in (second, watching):
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         process.communicate()
     first.communicate()
 
@@ -153,7 +156,7 @@ def test_a_lease_is_kept_alive_until_it_is_revoked(cluster: Cluster) -> None:
 def test_nobody_at_the_endpoint_is_told_after_the_timeout(cluster: Cluster) -> None:
     (port,) = free_ports(1)
     done = run(
-        cluster, "get", "k", "--command-timeout=300ms", ETCDCTL_ENDPOINTS=f"127.0.0.1:{port}"
+        cluster, "get", "k", ETCDCTL_COMMAND_TIMEOUT="300ms", ETCDCTL_ENDPOINTS=f"127.0.0.1:{port}"
     )
     assert (done.returncode, done.stderr) == (1, "Error: context deadline exceeded\n")
 

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 RECORDER = HERE / "recorder" / "record.py"
 #: Real etcd's answers.
 RECORDINGS = HERE / "recordings"
-MOST_SECONDS = 420
+MOST_SECONDS = 1200
 #: More would make each other late: what happens meanwhile happens at its time.
 AT_ONCE = 8
 
@@ -50,15 +50,31 @@ def play(folder: Path, groups: Sequence[str], *programs: str) -> None:
         programs: Options of the recorder that name ours.
     """
 
+    running: list[subprocess.Popen[bytes]] = []
+
     def record(group: str, port: int) -> None:
         (folder / group).mkdir()
         command = [sys.executable, str(RECORDER), "--out", str(folder / group), "--groups", group,
                    "--port-base", str(port), "--slow", *programs]  # fmt: skip
         with open(folder / group / "log", "wb") as log:
-            subprocess.run(command, stdout=log, stderr=log, env=environment(), timeout=MOST_SECONDS)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
+            )
+            running.append(process)
+            try:
+                process.wait(MOST_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                process.wait()
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(record, groups, free_ports(len(groups))))
+        try:
+            list(pool.map(record, groups, free_ports(len(groups))))
+        except BaseException:  # the tests are ended: so are the recorders, which end their servers
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
 
 
 def compared(folder: Path, group: str) -> dict[str, tuple[Record, Record]]:

@@ -13,7 +13,8 @@ from .playing import RECORDINGS, compared, play, read
 #: `m3_help` has every help text.
 GROUPS = (
     "m3_watch", "c3_watch", "m3_misc", "c3_misc", "m3_auth", "c3_lock", "c3_mirror", "c3_lease", "m3_tls",
-    "m3_mutual", "m3_cluster", "c3_kv", "c3_compact", "m3_help", "m3_txn", "m3_kv", "m3_lease", "m3_quota",
+    "m3_mutual", "m3_variables", "m3_cluster", "c3_kv", "c3_compact", "m3_help", "m3_txn", "m3_kv",
+    "m3_lease", "m3_quota", "m3_spelling",
 )  # fmt: skip
 #: etcd tells the keys of a lease in the order of a Go map: another one every time.
 UNORDERED = "c3_lease/timetolive-keys"

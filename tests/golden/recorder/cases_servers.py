@@ -82,6 +82,7 @@ def m3_cluster(r):
     c("lease-third-keep-alive", "lease keep-alive @L1@ --once", eps="@EP3@")
     c("lease-list-first", "lease list")
     c("lease-revoke-third", "lease revoke @L1@", eps="@EP3@")
+    r.caught_up()
     for f in ("simple", "table"):  # the others tell the compaction, which is -1 or none as it happens
         c("hashkv-all-" + f, f"endpoint hashkv -w {f}", eps="@EPS@")
     for f in FMT:
@@ -128,16 +129,18 @@ def tls_server(r, *flags):
 def m3_tls(r):
     """A server with a certificate: whom the client trusts."""
     ep = tls_server(r)
-    fast = ["--endpoints", ep, "--command-timeout=1500ms"]
-    c = lambda id, *words, **kw: r.ctl(id, [*fast, *words], eps=False, timeout=15, **kw)  # noqa: E731
+    served = ["--endpoints", ep, "--command-timeout=30s", "--dial-timeout=30s"]
+    refused = ["--endpoints", ep, "--command-timeout=1500ms"]
+    c = lambda id, *words, **kw: r.ctl(id, [*served, *words], eps=False, timeout=60, **kw)  # noqa: E731
+    no = lambda id, *words, **kw: r.ctl(id, [*refused, *words], eps=False, timeout=60, **kw)  # noqa: E731
     ca = ["--cacert", "@TMP@/ca.pem"]
     c("put", *ca, "put", "k", "v")
     c("get-json", *ca, "get", "k", "--print-value-only")
     c("health", *ca, "endpoint", "health", norm=["dur"])
     c("watch", *ca, "watch", "k", "--rev=2", pokes=[], settle=1.0)
-    c("no-ca", "get", "k")
-    c("other-ca", "--cacert", "@TMP@/other.pem", "get", "k")
-    c("skip-verify", "--insecure-skip-tls-verify", "get", "k")
+    no("no-ca", "get", "k")
+    no("other-ca", "--cacert", "@TMP@/other.pem", "get", "k")
+    no("skip-verify", "--insecure-skip-tls-verify", "get", "k")
     c("skip-verify-and-other-ca", "--insecure-skip-tls-verify", "--cacert", "@TMP@/other.pem", "get", "k")
     c("client-cert-too", *ca, "--cert", "@TMP@/alice.pem", "--key", "@TMP@/alice.key", "get", "k")
     c("key-of-another", *ca, "--cert", "@TMP@/alice.pem", "--key", "@TMP@/root.key", "get", "k")
@@ -145,9 +148,9 @@ def m3_tls(r):
     c("key-for-cert", *ca, "--cert", "@TMP@/alice.pem", "--key", "@TMP@/alice.pem", "get", "k")
     c("cert-alone", *ca, "--cert", "@TMP@/alice.pem", "get", "k")
     c("key-alone", *ca, "--key", "@TMP@/alice.key", "get", "k")
-    r.ctl("no-scheme", ["--endpoints", "@EP1@", "--command-timeout=1500ms", *ca, "get", "k"], eps=False, timeout=15)
-    r.ctl("no-scheme-no-ca", ["--endpoints", "@EP1@", "--command-timeout=1500ms", "get", "k"], eps=False, timeout=15)
-    r.ctl("http-scheme", ["--endpoints", "http://@EP1@", "--command-timeout=1500ms", *ca, "get", "k"], eps=False, timeout=15)
+    r.ctl("no-scheme", ["--endpoints", "@EP1@", *served[2:], *ca, "get", "k"], eps=False)
+    r.ctl("no-scheme-no-ca", ["--endpoints", "@EP1@", "--command-timeout=1500ms", "get", "k"], eps=False)
+    r.ctl("http-scheme", ["--endpoints", "http://@EP1@", "--command-timeout=1500ms", *ca, "get", "k"], eps=False)
     r.ctl("environment", ["get", "k"], eps=False, env={
         "ETCDCTL_ENDPOINTS": ep, "ETCDCTL_CACERT": "@TMP@/ca.pem", "ETCDCTL_CERT": "@TMP@/alice.pem",
         "ETCDCTL_KEY": "@TMP@/alice.key"})
@@ -159,13 +162,13 @@ def m3_tls(r):
 def m3_mutual(r):
     """A server that asks for certificates, and takes their names for users."""
     ep = tls_server(r, "--client-cert-auth", f"--trusted-ca-file={r.tmp}/ca.pem")
-    def c(id, who, *words, **kw):
+    def c(id, who, *words, patience="30s"):
         mine = ["--cert", f"@TMP@/{who}.pem", "--key", f"@TMP@/{who}.key"] if who else []
-        return r.ctl(id, ["--endpoints", ep, "--command-timeout=4s", "--cacert", "@TMP@/ca.pem", *mine, *words],
-                     eps=False, timeout=15, **kw)
+        times = [f"--command-timeout={patience}", f"--dial-timeout={patience}"]
+        return r.ctl(id, ["--endpoints", ep, *times, "--cacert", "@TMP@/ca.pem", *mine, *words], eps=False)
     c("root-put", "root", "put", "k", "v")
-    c("nobody", "", "get", "k")
-    c("stranger", "stranger", "get", "k")
+    c("nobody", "", "get", "k", patience="2s")
+    c("stranger", "stranger", "get", "k", patience="2s")
     for words in ("user add root --no-password", "user add alice --no-password", "role add root", "role add reader",
                   "role grant-permission reader read k", "user grant-role root root", "user grant-role alice reader",
                   "auth enable"):

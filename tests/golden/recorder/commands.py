@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 
+from quiet import wait_until_quiet
 from servers import simple_http
 from wire import pb_text
 
@@ -40,7 +41,7 @@ class Commands:
         e.update({k: self.sub(v) for k, v in (env or {}).items()})
         return e
 
-    def ctl(self, id, args, stdin=None, env=None, timeout=20, norm=(), api=3, eps=None, record=True,
+    def ctl(self, id, args, stdin=None, env=None, timeout=60, norm=(), api=3, eps=None, record=True,
             pokes=None, warm=1.0, settle=0.8, sig=signal.SIGINT, note=None, volatile=(), chunks=None, cap=0):
         """Run a command, in the end interrupted when ``pokes`` or ``chunks`` are given, and record it."""
         args = shlex.split(args) if isinstance(args, str) else args
@@ -49,6 +50,7 @@ class Commands:
             stdin=subprocess.PIPE if stdin is not None or chunks else subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.base_env(api, env, eps), cwd=self.tmp,
             start_new_session=True)
+        self.programs = [one for one in self.programs if one.poll() is None] + [process]
         text = self.sub(stdin) if stdin is not None else None
         if pokes is not None or chunks is not None:
             out, err, killed = self._watched(process, text, chunks, pokes, warm, settle, sig, timeout)
@@ -100,7 +102,20 @@ class Commands:
             return simple_http(self.eps[0], k[1], self.sub(k[2]), self.sub(k[3]) if len(k) > 3 else None)
         k = shlex.split(k) if isinstance(k, str) else k
         subprocess.run(shlex.split(self.cfg.etcdctl) + self.sub(k), env=self.base_env(3, None, None),
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+
+    def settled(self, process, seconds):
+        """Wait so long, and until a program (None: a request of our own) and all servers have come to rest."""
+        wait_until_quiet(process.pid if process else None, self.server_pids(), seconds)
+
+    def aside(self, args):
+        """Start a command that goes on while others run; it has come as far as it can."""
+        process = subprocess.Popen(
+            [*shlex.split(self.cfg.etcdctl), *shlex.split(args)], env=self.base_env(3, None, None), cwd=self.tmp,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.programs.append(process)
+        self.settled(process, 1.0)
+        return process
 
     def _watched(self, process, text, chunks, pokes, warm, settle, sig, timeout):
         """Feed a program that goes on for ever, do the other things, and end it."""
@@ -115,14 +130,14 @@ class Commands:
         [t.start() for t in readers]
         if text is not None:
             write(process, text)
-        time.sleep(warm)
+        self.settled(process, warm)
         for c in chunks or []:
             write(process, self.sub(c))
-            time.sleep(0.5)
+            self.settled(process, 0.5)
         for k in pokes or []:
             self.poke(k)
-            time.sleep(0.15)
-        time.sleep(settle)
+            self.settled(process, 0.15)
+        self.settled(process, settle)
         if process.poll() is None:
             killed = signal.Signals(sig).name
             process.send_signal(sig)
@@ -132,7 +147,7 @@ class Commands:
             killed = "SIGKILL"
             process.kill()
             process.wait()
-        [t.join(3) for t in readers]
+        [t.join(30) for t in readers]
         return bytes(out), bytes(err), killed
 
     def _outputs(self, rec, args, out, err, norm):
@@ -167,7 +182,7 @@ def waited_for(process, text, timeout):
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
     try:
-        return (*process.communicate(timeout=5), "SIGINT")
+        return (*process.communicate(timeout=30), "SIGINT")
     except subprocess.TimeoutExpired:
         process.kill()
         return (*process.communicate(), "SIGKILL")

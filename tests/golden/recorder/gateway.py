@@ -6,9 +6,9 @@ import http.client
 import json
 import socket
 import threading
-import time
 
 from commands import brief, names
+from quiet import until
 
 __all__ = ["Gateway"]
 
@@ -21,7 +21,7 @@ KEEP = {"content-type", "x-etcd-index", "x-etcd-cluster-id", "x-raft-index", "x-
 class Gateway:
     """The part of a runner that asks by HTTP."""
 
-    def http(self, id, method, path, body=None, headers=None, norm=(), lines=None, pokes=None, timeout=6, warm=0.7,
+    def http(self, id, method, path, body=None, headers=None, norm=(), lines=None, pokes=None, timeout=30, warm=0.7,
              settle=0.8, record=True, ep=None, note=None, volatile=(), cap=0):
         """Make a request and record it; with ``lines``, read that many of a body that goes on."""
         is_json = not isinstance(body, str) and body is not None
@@ -83,10 +83,12 @@ class Gateway:
         if pokes is not None:
             thread = threading.Thread(target=go, daemon=True)
             thread.start()
-            time.sleep(warm)
+            if lines is not None:   # the first tells that the stream is there
+                until(lambda: "body" in res or not thread.is_alive())
+            self.settled(None, warm)
             for k in pokes:
                 self.poke(k)
-                time.sleep(0.15)
+                self.settled(None, 0.15)
             thread.join(timeout + settle)
         else:
             go()

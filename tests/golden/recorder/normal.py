@@ -99,6 +99,8 @@ class Norm:
                      (r"etcdserver: request timed out(?:, possibly due to (?:previous leader failure|connection lost))?", "<TIMED_OUT>"),
                      (r"context deadline exceeded", "<TIMED_OUT>")],
         "revs": [(r'("(?:revision|Revision)" ?: ?"?)\d+', r"\1<REV>")],
+        # what a Go program says that dies in two goroutines at once
+        "panic": [(r"^panic: [\s\S]*", "<PANIC>\n")],
         "num": [(r"\b\d+(?:\.\d+)?\b", "<N>")],
     }
 

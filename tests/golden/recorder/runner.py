@@ -26,6 +26,7 @@ class Runner(Commands, Gateway):
         self.vars = {"TMP": self.tmp}
         self.setup = []
         self.clusters = []
+        self.programs = []     # command lines that were started
 
     def begin(self):
         g = self.g
@@ -53,9 +54,17 @@ class Runner(Commands, Gateway):
         self.clusters.append(c)
         return c
 
+    def server_pids(self):
+        return [process.pid for cluster in self.clusters for process in cluster.procs.values()]
+
+    def caught_up(self):
+        """Every member has applied what was acknowledged: each reads through the leader once."""
+        for ep in self.eps:
+            simple_http(ep, "POST", "/v3/kv/range", '{"key":"AA=="}', timeout=30)
+
     def learn(self, ep=None, tag=""):
         """Register cluster and member ids."""
-        _, _, b = simple_http(ep or self.eps[0], "POST", "/v3/cluster/member/list", "{}")
+        _, _, b = simple_http(ep or self.eps[0], "POST", "/v3/cluster/member/list", "{}", timeout=30)
         j = json.loads(b)
         self.n.add_id(j["header"]["cluster_id"], f"<CLUSTER_ID{tag}>")
         self.members = {m.get("name", ""): int(m["ID"]) for m in j["members"]}
@@ -67,6 +76,10 @@ class Runner(Commands, Gateway):
             self.vars[f"MIDD_{name}"] = m["ID"]
 
     def end(self):
+        for program in self.programs:
+            if program.poll() is None:
+                program.kill()
+                program.wait()
         for c in self.clusters:
             c.stop()
         if self.cfg.keep:

@@ -6,7 +6,7 @@ import http.client
 import os
 import shlex
 import signal
-import socket
+import ssl
 import subprocess
 import time
 
@@ -57,13 +57,10 @@ class Cluster:
                 if i in self.procs and self.procs[i].poll() is not None:
                     raise RuntimeError(f"server {i} exited {self.procs[i].returncode}; see {self.tmp}")
                 try:
-                    if any("--auto-tls" in f or "--cert-file" in f for f in self.flags):
-                        socket.create_connection(("127.0.0.1", self.base + 10 * i), 1).close()
-                        time.sleep(1.5)
-                        break
-                    s, h, b = simple_http(f"127.0.0.1:{self.base + 10 * i}", "GET", "/health")
-                    s2, _, b2 = simple_http(f"127.0.0.1:{self.base + 10 * i}", "GET", "/version")
-                    if b'"true"' in b and b"not_decided" not in b2:
+                    ep, context = f"127.0.0.1:{self.base + 10 * i}", self.tls()
+                    _, _, health = simple_http(ep, "GET", "/health", context=context)
+                    _, _, version = simple_http(ep, "GET", "/version", context=context)
+                    if b'"true"' in health and b"not_decided" not in version:
                         break
                 except OSError:
                     pass
@@ -71,19 +68,29 @@ class Cluster:
                     pass
                 time.sleep(0.1)
 
+    def tls(self):
+        """What to ask this server with; None: it speaks without TLS."""
+        if not any("--auto-tls" in f or "--cert-file" in f for f in self.flags):
+            return None
+        context = ssl._create_unverified_context()
+        if os.path.exists(f"{self.tmp}/root.pem"):
+            context.load_cert_chain(f"{self.tmp}/root.pem", f"{self.tmp}/root.key")
+        return context
+
     def stop(self, i=None, sig=signal.SIGTERM):
         for k in [i] if i is not None else list(self.procs):
             p = self.procs.pop(k, None)
             if p and p.poll() is None:
                 p.send_signal(sig)
                 try:
-                    p.wait(15)
+                    p.wait(60)
                 except subprocess.TimeoutExpired:
                     p.kill()
                     p.wait()
 
-def simple_http(ep, method, path, body=None, headers=None, timeout=5):
-    c = http.client.HTTPConnection(*ep.split(":"), timeout=timeout)
+def simple_http(ep, method, path, body=None, headers=None, timeout=5, context=None):
+    c = (http.client.HTTPSConnection(*ep.split(":"), timeout=timeout, context=context) if context
+         else http.client.HTTPConnection(*ep.split(":"), timeout=timeout))
     try:
         c.request(method, path, body, headers or {})
         r = c.getresponse()

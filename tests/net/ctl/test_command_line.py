@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
 
 from tercet.net.ctl.command import Command
+from tercet.net.ctl.context import Context, Settings
 from tercet.net.ctl.etcdctl_table import ETCDCTL
 from tercet.net.ctl.etcdutl_table import ETCDUTL
 from tercet.net.ctl.find import UnknownCommand, all_flags, find, suggestions
@@ -84,6 +86,35 @@ def test_an_unknown_flag_takes_the_next_word_with_it() -> None:
     with pytest.raises(UnknownCommand) as caught:
         find(ETCDCTL, ["--frob", "get", "x"])
     assert str(caught.value) == 'unknown command "x" for "etcdctl"\n\nDid you mean this?\n\ttxn\n'
+
+
+def test_an_unknown_command_is_quoted() -> None:
+    with pytest.raises(UnknownCommand) as caught:
+        find(ETCDCTL, ["b\udcff\n"])
+    assert str(caught.value) == 'unknown command "b\\xff\\n" for "etcdctl"'
+
+
+def test_what_is_no_flag_takes_no_value_with_it() -> None:
+    for words in (["-", "get", "x"], ["-=", "get", "x"], ["--a=b", "get", "x"]):
+        path, rest = find(ETCDCTL, words)
+        assert ([command.name for command in path], rest) == (["etcdctl", "get"], [words[0], "x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [(["--help"], True), (["-h"], True), (["--help=false"], False), (["-h", "--help=0"], False),
+     (["-ph"], True), (["x", "--", "--help"], False)],
+)  # fmt: skip
+def test_help_is_asked_for_as_by_any_flag(words: list[str], wanted: bool) -> None:
+    parsed = parse_flags(FLAGS, words)
+    assert parsed.help is wanted
+    assert "help" not in parsed.given
+
+
+@pytest.mark.parametrize("words", [["--help", "--nope"], ["--help=x"], ["-hw"], ["--help", "--limit=x"]])
+def test_wrong_flags_are_told_even_to_who_asks_for_help(words: list[str]) -> None:
+    with pytest.raises(FlagError):
+        parse_flags(FLAGS, words)
 
 
 def test_suggestions_are_near_or_begin_alike() -> None:
@@ -202,6 +233,68 @@ def test_an_unknown_variable_is_warned_of_and_a_known_one_is_used(capfd: pytest.
     warning, error = err.splitlines()
     assert warning.endswith(" W | pkg/flags: unrecognized environment variable ETCDCTL_FOO=1")
     assert error == "Error: unsupported output format"
+
+
+def warned(text: str) -> str:
+    return f" W | pkg/flags: unrecognized environment variable {text}"
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "warnings"),
+    [
+        (("get", "x"), {"ETCDCTL_WATCH_KEY": "k"}, ["ETCDCTL_WATCH_KEY=k"]),
+        (("watch", "x"), {"ETCDCTL_CLUSTER": "true"}, ["ETCDCTL_CLUSTER=true"]),
+        (("endpoint", "status"), {"ETCDCTL_CLUSTER": "true"}, []),
+        (("get", "x"), {"ETCDCTL_USER": ""}, ["ETCDCTL_USER="]),
+        (("get", "x"), {"ETCDCTL_B": "1", "ETCDCTL_A": "2", "ETCDCTLX": "3"}, ["ETCDCTL_B=1", "ETCDCTL_A=2"]),
+    ],
+)
+def test_variables_that_name_no_flag_of_the_command_are_warned_of(
+    words: tuple[str, ...], env: dict[str, str], warnings: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capfd, *words, "-w=yaml", env=env)
+    *told, error = err.splitlines()
+    assert (status, error) == (4, "Error: unsupported output format")
+    assert len(told) == len(warnings)
+    assert all(line.endswith(warned(text)) for line, text in zip(told, warnings, strict=True))
+
+
+def test_a_flag_contradicts_its_variable_even_when_that_is_empty(capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capfd, "get", "x", "--user=a:b", env={"ETCDCTL_USER": ""})
+    assert (status, out) == (1, "")
+    assert 'conflicting environment variable "ETCDCTL_USER"' in err
+
+
+def reached(*words: str, env: Mapping[str, str] = {}) -> Settings:
+    """How a command line would reach the cluster."""
+    path, rest = find(ETCDCTL, words)
+    return Context(ETCDCTL, path, parse_flags(all_flags(ETCDCTL, path), rest), env, list(words)).settings()
+
+
+@pytest.mark.parametrize(
+    ("flag", "time", "answer"),
+    [
+        ("--keepalive-time=2s", 10.0, 6.0),  # etcd hangs up on who asks more often
+        ("--keepalive-time=30s", 30.0, 6.0),
+        ("--keepalive-time=0s", math.inf, 6.0),
+        ("--keepalive-timeout=0s", 10.0, 20.0),
+    ],
+)
+def test_a_silent_server_is_asked_for_signs_of_life_as_seldom_as_grpc_asks(
+    flag: str, time: float, answer: float
+) -> None:
+    found = reached("get", "x", flag)
+    assert (found.keepalive_time, found.keepalive_timeout) == (time, answer)
+
+
+def test_what_is_no_boolean_in_a_variable_means_no() -> None:
+    assert reached("get", "x").tls is None
+    assert reached("get", "x", env={"ETCDCTL_INSECURE_TRANSPORT": "maybe"}).tls is not None
+    assert reached("get", "x", env={"ETCDCTL_COMMAND_TIMEOUT": "maybe"}).command_timeout == 5.0
+
+
+def test_other_versions_of_the_api_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, "get", "x", env={"ETCDCTL_API": "2"}) == (1, "", "unsupported API version 2\n")
 
 
 def test_completion_offers_commands_and_flags(capfd: pytest.CaptureFixture[str]) -> None:

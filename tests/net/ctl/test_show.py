@@ -108,7 +108,7 @@ def test_members_in_a_table_are_aligned(capfd: pytest.CaptureFixture[str]) -> No
 def test_a_new_member_is_told_how_to_start(capfd: pytest.CaptureFixture[str]) -> None:
     new = rpc.Member(ID=1, peerURLs=["http://q"])
     answer = rpc.MemberAddResponse(header=HEADER, member=new, members=[MEMBER, new])
-    assert shown(capfd, "simple", "member_add", answer, "n2") == (
+    assert shown(capfd, "simple", "member_add", answer, "n2", "http://q") == (
         "Member                1 added to cluster                7\n\n"
         'ETCD_NAME="n2"\nETCD_INITIAL_CLUSTER="n1=http://p,n2=http://q"\n'
         'ETCD_INITIAL_ADVERTISE_PEER_URLS="http://q"\nETCD_INITIAL_CLUSTER_STATE="existing"\n'
@@ -116,7 +116,7 @@ def test_a_new_member_is_told_how_to_start(capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_health_goes_to_standard_error_in_the_simple_format(capfd: pytest.CaptureFixture[str]) -> None:
-    answers = [Health("a:1", True, 0.0012, ""), Health("b:1", False, 5.0, "context deadline exceeded")]
+    answers = [Health("a:1", True, "1.2ms", ""), Health("b:1", False, "5s", "context deadline exceeded")]
     printer = printer_for("simple", False)
     assert printer is not None
     printer.show("health", answers)

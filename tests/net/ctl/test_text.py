@@ -36,6 +36,8 @@ def test_a_written_duration_reads_back(nanoseconds: int) -> None:
 @pytest.mark.parametrize(
     ("word", "problem"),
     [("abc", 'time: invalid duration "abc"'), ("1", 'time: missing unit in duration "1"'),
+     ("1.2.3s", 'time: missing unit in duration "1.2.3s"'), ("1s.", 'time: invalid duration "1s."'),
+     ("9999999h", 'time: invalid duration "9999999h"'),
      ("", 'time: invalid duration ""'), ("1y", 'time: unknown unit "y" in duration "1y"')],
 )  # fmt: skip
 def test_what_is_no_duration_is_told_in_gos_words(word: str, problem: str) -> None:
@@ -49,6 +51,10 @@ def test_numbers_have_their_range_and_their_alphabet() -> None:
     assert parse_int("deadbeef", 16) == 0xDEADBEEF
     assert parse_int("0x10", 0) == 16
     assert parse_int("017", 0) == 15
+    assert [parse_int(word, 0) for word in ("1_000", "-0x_f", "0_17", "0b1_1")] == [1000, -15, 15, 3]
+    for word in ("1__0", "_1", "1_", "0x1_", "0_", "-_1"):
+        with pytest.raises(ValueError, match="invalid syntax"):
+            parse_int(word, 0)
     assert parse_uint("f" * 16, 16) == (1 << 64) - 1
     for word, problem in (("9" * 20, "value out of range"), ("1_0", "invalid"), ("", "invalid syntax")):
         with pytest.raises(ValueError, match=problem):

@@ -16,7 +16,7 @@ from tercet.core.errors import TercetError
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import kv_pb2
 from tercet.core.wire.proto import rpc_pb2 as rpc
-from tercet.net.client.errors import ConnectionLost, RequestTimedOut
+from tercet.net.client.errors import ConnectionLost, RequestTimedOut, Unreachable
 from tercet.net.ctl.calls import TooLarge
 from tercet.net.ctl.context import Settings
 from tercet.net.ctl.failures import BAD_CONNECTION, Failure
@@ -154,6 +154,34 @@ def test_a_server_that_has_fallen_silent_is_given_up_before_the_commands_time_is
     with accepting(lambda connection: None) as silent, pytest.raises(ConnectionLost, match="silent"):
         short = settings(silent, seconds=1000.0, keepalive_time=0.1, keepalive_timeout=0.1)
         ask_once(short, PUT, rpc.PutRequest(), rpc.PutResponse)
+
+
+def test_a_patient_call_is_answered_however_little_time_the_command_has() -> None:
+    with serving(echo_count) as endpoint:
+        late = settings(endpoint, seconds=0.0)
+        assert ask_once(late, PUT, rpc.PutRequest(), rpc.RangeResponse, patient=True).count == 0
+
+
+def test_a_patient_call_is_told_what_went_wrong_however_late() -> None:
+    def refuse(method: str, message: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "etcdserver: request timed out")
+        return b""
+
+    with serving(refuse) as endpoint, pytest.raises(RpcError, match="request timed out"):
+        late = settings(endpoint, seconds=0.0)
+        ask_once(late, PUT, rpc.PutRequest(), rpc.PutResponse, patient=True)
+
+
+def test_a_patient_call_does_not_look_for_a_server_for_ever() -> None:
+    nobody = settings("127.0.0.1:1", seconds=0.0, dial_timeout=0.1)
+    with pytest.raises(Unreachable):
+        ask_once(nobody, PUT, rpc.PutRequest(), rpc.PutResponse, patient=True)
+
+
+def test_a_patient_call_gives_up_a_server_that_has_fallen_silent() -> None:
+    with accepting(lambda connection: None) as silent, pytest.raises(ConnectionLost, match="silent"):
+        short = settings(silent, seconds=0.0, keepalive_time=0.1, keepalive_timeout=0.1)
+        ask_once(short, PUT, rpc.PutRequest(), rpc.PutResponse, patient=True)
 
 
 def test_nobody_to_connect_to_is_a_definite_failure() -> None:

@@ -21,6 +21,8 @@ from tercet.net.ctl.watch_words import BadWatch, watch_words
         (b'value("k") = "x y"', rpc.Compare.VALUE, "value", b"x y"),
         (b'val("k") = "\\x00"', rpc.Compare.VALUE, "value", b"\0"),
         (b'lease("k") = "ff"', rpc.Compare.LEASE, "lease", 255),
+        (b'value(`k`) = `a\\"`', rpc.Compare.VALUE, "value", b'a\\"'),
+        (b'mod( "k")  =  "7" and more', rpc.Compare.MOD, "mod_revision", 7),
     ],
 )
 def test_a_condition_names_a_field_and_a_value(
@@ -42,6 +44,9 @@ def test_every_relation_is_known() -> None:
     ("line", "problem"),
     [
         (b"nothing", "malformed comparison: nothing"),
+        (b"value(", 'malformed comparison: value(; got value("")  ""'),
+        (b'value ("a") = "x"', 'malformed comparison: value ("a") = "x" (unknown target value )'),
+        (b'value(`a`) = `x', 'malformed comparison: value(`a`) = `x; got value("a") = ""'),
         (b'value("a"', 'malformed comparison: value("a"; got value("a")  ""'),
         (b'c("a")<"5"', 'malformed comparison: c("a")<"5"; got c("a")  ""'),
         (b'foo("a") = "x"', 'malformed comparison: foo("a") = "x" (unknown target foo)'),
@@ -90,6 +95,18 @@ def test_a_watch_that_contradicts_itself_is_refused(
     with pytest.raises(BadWatch) as caught:
         watch_words(arguments, dash, environment)
     assert str(caught.value) == problem
+
+
+def test_a_watch_of_more_than_two_words_is_of_the_first_alone() -> None:
+    words = watch_words(["a", "b", "c"], -1, {})
+    request = words.request(prefix=True, revision=0, prev_kv=False, notify=False)
+    assert request == rpc.WatchCreateRequest(key=b"a", range_end=b"b")
+
+
+def test_a_watch_with_a_command_and_no_key_is_of_nothing() -> None:
+    words = watch_words(["echo"], 0, {})
+    with pytest.raises(BadWatch, match=r"^bad number of arguments$"):
+        words.request(prefix=False, revision=0, prev_kv=False, notify=False)
 
 
 def test_the_request_of_a_watch_has_its_flags() -> None:
