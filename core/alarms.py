@@ -20,7 +20,7 @@ from .wire.proto import rpc_pb2 as rpc
 
 __all__ = ["Alarm", "Alarms"]
 
-_KEY = Layout(">QI")
+_KEY = Layout(">Qi")
 _NEVER_REFUSED: Final = (
     Command.ALARM, Command.CLUSTER_VERSION, Command.DOWNGRADE, Command.LEASE_CHECKPOINT, *MemberCommand
 )  # fmt: skip
@@ -59,7 +59,7 @@ class Alarms:
             shown = (asked,) if asked in self.raised else ()
             self.raised = tuple(alarm for alarm in self.raised if alarm != asked)
             self._change("alarm", _KEY.pack(asked.member, asked.kind), None)
-        elif request.action == rpc.AlarmRequest.ACTIVATE and asked.kind:
+        elif request.action == rpc.AlarmRequest.ACTIVATE and asked != Alarm(0, rpc.NONE):
             shown = (asked,)
             if asked not in self.raised:
                 self.raised = tuple(sorted((*self.raised, asked)))

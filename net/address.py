@@ -34,7 +34,10 @@ class Address(NamedTuple):
 
 
 def read_url(url: str) -> Address:
-    """Read a URL, or a bare ``host:port``. ``ValueError`` when it is neither."""
+    """Read a URL, or a bare ``host:port``. ``ValueError`` when it is neither.
+
+    A user, a query and a fragment do not matter.
+    """
     scheme, found, rest = url.partition("://")
     if not found:
         scheme, rest = "", url
@@ -42,7 +45,8 @@ def read_url(url: str) -> Address:
     if scheme in ("unix", "unixs") and rest:
         parts = urlsplit(url)
         return Address(secure is True, "", 0, parts.netloc + parts.path)
-    host, colon, port = rest.rstrip("/").rpartition(":")
+    place = rest.partition("?")[0].partition("#")[0].rpartition("@")[2]
+    host, colon, port = place.rstrip("/").rpartition(":")
     if isinstance(secure, str) or not colon or not port.isdigit() or "/" in host:
         raise ValueError(f"need http://host:port, got {url!r}")
     return Address(secure, host.strip("[]"), int(port))

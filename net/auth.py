@@ -1,9 +1,9 @@
 """The guard of one member: who makes a call, and whether they may.
 
-While authentication is off the guard does nothing, and hot paths ask ``on`` before they call it. While it is
-on, a call's token (or its client's certificate) is turned into an identity first; a read is checked in the
-same breath as it is made; a write is wrapped with the identity and checked again when its entry is applied,
-by every member alike (``core.auth``).
+While authentication is off the guard does nothing but refuse tokens that are no good, as etcd 3.4 does, and
+hot paths ask ``concerns`` before they call it. While it is on, a call's token (or its client's certificate)
+is turned into an identity first; a read is checked in the same breath as it is made; a write is wrapped with
+the identity and checked again when its entry is applied, by every member alike (``core.auth``).
 
 A member that has not yet applied the entry that gave a token out takes a read point first: after it, a token
 that is still unknown is none.
@@ -32,7 +32,6 @@ __all__ = ["Call", "Credentials", "Guard", "GuardedMember", "credentials", "in_a
 
 Done: TypeAlias = Callable[[Any], None]
 Check: TypeAlias = Callable[[AuthStore, Identity], "RpcError | None"]
-_TOKEN_FIELDS = ("token", "authorization")
 
 
 class Call(Protocol):
@@ -98,6 +97,11 @@ class Guard:
         """Requests are checked."""
         return self._member.machine.auth.enabled
 
+    def concerns(self, call: Any) -> bool:
+        """There is something to look at: authentication is on, or the call names a token."""
+        metadata = call.metadata
+        return self._member.machine.auth.enabled or "token" in metadata or "authorization" in metadata
+
     @property
     def stamp(self) -> int:
         """Changes whenever a permission might have; 0 while authentication is off."""
@@ -147,12 +151,10 @@ class Guard:
         refuse: Callable[[RpcError], None],
     ) -> None:
         auth = self._member.machine.auth
-        if not auth.enabled:
-            then(NOBODY)
-            return
         token = _token_of(call.metadata)
         if token is None:
-            name = getattr(call, "client_common_name", "") if self._client_cert_auth else ""
+            certified = auth.enabled and self._client_cert_auth
+            name = getattr(call, "client_common_name", "") if certified else ""
             then(Identity(name, auth.revision) if name else NOBODY)
         elif self._tokens.index_of(token) > self._member.applied_index:
             self._member.read_index(partial(self._arrived, token, then, refuse), deadline)
@@ -175,18 +177,16 @@ class Guard:
         self, token: str, then: Callable[[Identity], None], refuse: Callable[[RpcError], None]
     ) -> None:
         who = self._tokens.look_up(token)
-        if who is not None:
-            then(who)
-        elif self._member.machine.auth.enabled:
+        if who is None:
             refuse(rpc_errors.INVALID_AUTH_TOKEN)
         else:
-            then(NOBODY)
+            then(who if self._member.machine.auth.enabled else NOBODY)
 
     # ---- whether they may
 
     def propose(self, call: Call, kind: int, payload: bytes, done: Done) -> None:
         """Propose a command for whoever makes the call."""
-        if self._member.machine.auth.enabled:
+        if self.concerns(call):
             self.identify(call, partial(self._propose_for, call, kind, payload, done))
         else:
             self._member.propose(kind, payload, done, call.deadline)
@@ -226,7 +226,7 @@ class Guard:
 
     async def require_admin_stream(self, call: Any, *, plain: bool = False) -> None:
         """As ``require_admin``, for tasks; raises ``RpcError``."""
-        if not self.on:
+        if not self.concerns(call):
             return
         try:
             error = check_admin(self._member.machine.auth, await self.identity(call))
@@ -242,11 +242,8 @@ class Guard:
 
 
 def _token_of(metadata: Mapping[str, str]) -> str | None:
-    for field in _TOKEN_FIELDS:
-        token = metadata.get(field)
-        if token is not None:
-            return token
-    return None
+    token = metadata.get("token")
+    return metadata.get("authorization") if token is None else token
 
 
 def _nothing_against(auth: AuthStore, who: Identity) -> RpcError | None:

@@ -36,8 +36,18 @@ class Dialer:
         self._credentials = ClientCredentials(world, tls or ClientTls(), protocols=protocols)
 
     async def dial(self, url: str) -> Connection:
-        """Connect and, where the URL asks for it, shake hands. ``OSError`` when it fails; no time limit."""
-        address = read_url(url)
+        """Connect and, where the URL asks for it, shake hands. ``OSError`` when it fails; no time limit.
+
+        What is no URL cannot be connected to either: others name members, and may name them wrongly.
+        """
+        try:
+            return await self._dial(read_url(url))
+        except OSError:  # some of TLS's are a ValueError, too
+            raise
+        except (ValueError, OverflowError) as problem:  # a name or port that the system cannot even look up
+            raise OSError(f"cannot dial {url!r}: {problem}") from None
+
+    async def _dial(self, address: Address) -> Connection:
         world = self._world
         if address.path:
             transport = await world.net.connect_unix(address.path)

@@ -184,9 +184,11 @@ class LeaseKeeper:
         now = self._clock.monotonic()
         self._next_checkpoint = now + (self._checkpoint_interval or 0.0)
         lessor = self._member.machine.lessor
-        lessor.take_granted()
+        own = lessor.take_granted(term)  # under this very leadership: nobody else has promised them anything
         for lease in lessor:
             self._deadlines.set(lease.id, now + (lease.remaining or lease.ttl) + self._grace)
+        for lease in own:
+            self._deadlines.set(lease.id, now + lease.ttl)
 
     def _expire(self) -> None:
         now = self._clock.monotonic()

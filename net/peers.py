@@ -72,7 +72,9 @@ class Peer:
         self._attempt = 0
 
     def next_url(self) -> str:
-        """The URL to try next; they take turns."""
+        """The URL to try next; they take turns. Without any there is none, and dialling it fails."""
+        if not self.urls:
+            return ""
         url = self.urls[self._attempt % len(self.urls)]
         self._attempt += 1
         return url

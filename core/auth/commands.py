@@ -58,14 +58,20 @@ _OPEN_TO_ALL = (AUTHENTICATE, USER_GET, ROLE_GET)  # or with a rule of their own
 _PUT, _DELETE_RANGE, _TXN, _LEASE_REVOKE = 1, 2, 3, 6
 _GUARDED_KV = (_PUT, _DELETE_RANGE, _TXN, _LEASE_REVOKE)
 _ENVELOPE = Layout(">BQH")  # command, auth revision, bytes of the user's name
+_NAME_BYTES_MAX = 0xFFFF
 _AUTHENTICATE = Layout(">QB")  # auth revision, bytes of the token's digest
 
 Answer = tuple[bytes, Delta]
 
 
 def wrap(who: Identity, kind: int, payload: bytes) -> bytes:
-    """The payload of an ``AS_USER`` command around another one."""
-    name = who.name.encode()
+    """The payload of an ``AS_USER`` command around another one.
+
+    A name that does not fit is nobody's, so the command will be refused.
+    """
+    name = who.name.encode("utf-8", "replace")
+    if len(name) > _NAME_BYTES_MAX:
+        name = b""
     return _ENVELOPE.pack(kind, who.revision, len(name)) + name + payload
 
 

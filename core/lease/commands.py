@@ -70,7 +70,7 @@ class LeaseCommands:
 
     def _grant(self, payload: bytes) -> tuple[bytes, Delta]:
         request = rpc.LeaseGrantRequest.FromString(payload)
-        error = self._lessor.grant(request.ID, request.TTL)
+        error = self._lessor.grant(request.ID, request.TTL, self._term())
         if error is not None:
             raise error.with_traceback(None)
         self._tally.grant(request.TTL)

@@ -46,7 +46,7 @@ class Lessor:
 
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
-        self._granted: dict[int, None] = {}
+        self._granted: dict[int, int] = {}  # the term of its grant
 
     def __contains__(self, lease_id: object) -> bool:
         return lease_id in self._leases
@@ -60,12 +60,13 @@ class Lessor:
     def get(self, lease_id: int) -> Lease | None:
         return self._leases.get(lease_id)
 
-    def grant(self, lease_id: int, ttl: int) -> RpcError | None:
+    def grant(self, lease_id: int, ttl: int, term: int = 0) -> RpcError | None:
         """Add a lease.
 
         Args:
             lease_id: chosen by the client or the proposing member; 0 is not a lease.
             ttl: seconds; the proposing member has raised it to its minimum.
+            term: of the entry that grants it; 0: long ago.
 
         Returns:
             LEASE_NOT_FOUND for id 0, LEASE_TTL_TOO_LARGE, LEASE_EXISTS, or None: granted.
@@ -77,13 +78,16 @@ class Lessor:
         if lease_id in self._leases:
             return rpc_errors.LEASE_EXISTS
         self._leases[lease_id] = Lease(lease_id, ttl)
-        self._granted[lease_id] = None
+        self._granted[lease_id] = term
         return None
 
-    def take_granted(self) -> list[Lease]:
-        """The leases granted since this was last asked and still there: who counts deadlines asks often."""
+    def take_granted(self, term: int = 0) -> list[Lease]:
+        """The leases granted since this was last asked, in ``term`` or later, and still there.
+
+        Who counts deadlines asks often.
+        """
         granted, self._granted = self._granted, {}
-        return [self._leases[lease_id] for lease_id in granted if lease_id in self._leases]
+        return [self._leases[lease_id] for lease_id, since in granted.items() if since >= term]
 
     def remove(self, lease_id: int) -> Lease | None:
         """Forget a lease; its keys are the caller's to delete. None: there is no such lease."""

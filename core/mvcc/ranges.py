@@ -22,6 +22,8 @@ __all__ = [
     "sort_records", "tail", "within_bounds",
 ]
 
+_PLENTY = 1 << 30  # records; more than there can be: a limit beyond may not fit where it is counted
+
 
 class Readable(Protocol):
     """What ranges read from: the store itself, or a draft of a transaction."""
@@ -117,7 +119,7 @@ def _chosen(
     """The records to show, and whether the limit cut some off."""
     limit = max(0, request.limit)
     order = request.sort_order
-    fetch = 0 if order or has_bounds(request) or not limit else limit + 1
+    fetch = 0 if order or has_bounds(request) or not limit else min(limit, _PLENTY) + 1
     records = view.select(request.key, end, revision, fetch)
     if has_bounds(request):
         records = [record for record in records if within_bounds(record, request)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from tercet.core import rpc_errors
 from tercet.core.errors import OutcomeUnknown
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
@@ -72,7 +73,7 @@ def open_client(
     Args:
         world: The machine the client runs on.
         endpoints: Client URLs such as ``http://127.0.0.1:2379``; the first is tried first.
-        request_timeout: Seconds a call may take unless it says otherwise; >= 0, and with 0 every call is too late.
+        request_timeout: Seconds a call may take unless it says otherwise; >= 0, with 0 all are too late.
         tls: For ``https`` endpoints, and for those without a scheme; None: those are plain, and ``https``
             ones are verified by the system's authorities.
         login: User name and password, for a cluster with authentication; see ``Client.log_in``.
@@ -251,6 +252,14 @@ class Client(LeaseCalls):
         )
         self.metadata = (("token", answer.token),)
 
+    async def _renew_token(self) -> None:
+        """Go on with another token, or with none when authentication has been turned off."""
+        try:
+            await self.log_in()
+        except RpcError as error:
+            if error.message != rpc_errors.AUTH_NOT_ENABLED.message:
+                raise
+
     async def call(
         self,
         path: str,
@@ -291,7 +300,7 @@ class Client(LeaseCalls):
                 if verdict.give_up:
                     raise
             if verdict.log_in:
-                await self.log_in()
+                await self._renew_token()
                 continue
             await self.world.clock.sleep(RETRY_SECONDS)
 

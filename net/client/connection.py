@@ -34,7 +34,7 @@ class Patience:
     """How long a client bears with a server that says nothing; all in seconds, all > 0."""
 
     dial: float = 2.0  # until a connection stands
-    silence: float = 5.0  # with calls open and nothing heard: ask by a PING
+    silence: float = 10.0  # with calls open and nothing heard: ask by a PING (servers of Go bear one in 5 s)
     answer: float = 10.0  # and nothing heard after that: give the connection up
 
     def __post_init__(self) -> None:

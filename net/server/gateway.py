@@ -171,10 +171,7 @@ class Gateway:
     ) -> None:
         """Run a streaming method; ``write`` takes its lines. Raises ``GatewayFailure`` before the first."""
         method, handler = self._stream[path]
-        try:
-            messages = [_encode(method, value) for value in documents(_text(body))]
-        except InputError as problem:
-            raise GatewayFailure(Status.UNKNOWN, str(problem), from_service=False) from None
+        messages = _messages(method, body)
         if not method.client_streaming:
             messages = messages[:1] or [b""]
         if handler is None:
@@ -220,6 +217,18 @@ def _first(method: Method, body: bytes) -> bytes:
     except InputError as problem:
         raise GatewayFailure(Status.INVALID_ARGUMENT, str(problem), from_service=False) from None
     return b""
+
+
+def _messages(method: Method, body: bytes) -> list[bytes]:
+    """The requests in the body; behind the first, what cannot be read ends them."""
+    messages: list[bytes] = []
+    try:
+        for value in documents(_text(body)):
+            messages.append(_encode(method, value))
+    except InputError as problem:
+        if not messages:
+            raise GatewayFailure(Status.UNKNOWN, str(problem), from_service=False) from None
+    return messages
 
 
 def _not_implemented(method: Method) -> GatewayFailure:

@@ -47,11 +47,7 @@ def documents(text: str) -> Iterator[Any]:
     """The JSON values that stand one after the other in a body; ``InputError`` at the first bad one."""
     at = 0
 
-    def refuse(constant: str) -> None:
-        """``NaN`` and the infinities are JSON to Python alone."""
-        raise json.JSONDecodeError(constant, text, at)
-
-    decoder = json.JSONDecoder(parse_constant=refuse, parse_float=_Float)
+    decoder = json.JSONDecoder(parse_constant=_no_json, parse_float=_Float)
     while True:
         while at < len(text) and text[at] in " \t\r\n":
             at += 1
@@ -68,6 +64,11 @@ def documents(text: str) -> Iterator[Any]:
         yield value
 
 
+def _no_json(constant: str) -> None:
+    """``NaN`` and the infinities are JSON to Python alone."""
+    raise json.JSONDecodeError(constant, constant, 0)
+
+
 def from_json(message_class: type[Message], value: Any) -> Message:
     """Build a message from a parsed JSON value; raises ``InputError``."""
     message = message_class()
@@ -82,28 +83,30 @@ def _fill(message: Message, value: Any, depth: int) -> None:
         return
     if not isinstance(value, dict):
         raise _mismatch(value, "map[string]json.RawMessage")
-    fields = _fields(message)
-    for name, item in value.items():
-        field = fields.get(name)
-        if field is not None and item is not None:
+    for field, names in _fields(message):
+        item = next((value[name] for name in names if name in value), None)
+        if item is not None:
             _set(message, field, item, depth)
 
 
-_FIELDS: dict[str, dict[str, FieldDescriptor]] = {}
+_FIELDS: dict[str, list[tuple[FieldDescriptor, tuple[str, ...]]]] = {}
 
 
-def _fields(message: Message) -> dict[str, FieldDescriptor]:
-    """A message's fields under both of their names."""
+def _fields(message: Message) -> list[tuple[FieldDescriptor, tuple[str, ...]]]:
+    """A message's fields in Go's order, each with its names: the one that goes first if several are given."""
     descriptor = message.DESCRIPTOR
     known = _FIELDS.get(descriptor.full_name)
     if known is None:
-        known = {}
-        for field in cast(Sequence[FieldDescriptor], descriptor.fields):
-            known[field.json_name] = field
-            known[_camel(field.name)] = field
-            known[field.name] = field
-        _FIELDS[descriptor.full_name] = known
+        known = _FIELDS[descriptor.full_name] = [
+            (field, tuple(dict.fromkeys((field.json_name, _camel(field.name), field.name))))
+            for field in sorted(cast(Sequence[FieldDescriptor], descriptor.fields), key=_is_one_of_many)
+        ]
     return known
+
+
+def _is_one_of_many(field: FieldDescriptor) -> bool:
+    """Go reads what belongs to a ``oneof`` last."""
+    return field.containing_oneof is not None
 
 
 def _camel(name: str) -> str:
@@ -216,7 +219,7 @@ def _integer(kind: str, value: Any, go_type: str = "") -> int:
     go_type = go_type or kind
     if isinstance(value, str) and kind != "uint8":
         try:
-            value = json.loads(value, parse_float=_Float)
+            value = json.loads(value, parse_float=_Float, parse_constant=_no_json)
         except ValueError:
             raise InputError(json_complaint(value, alone=True) or _TOO_LONG) from None
         except RecursionError:

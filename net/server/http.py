@@ -22,6 +22,7 @@ from .call import Methods
 from .gateway import Gateway
 from .gateway_errors import HTTP_STATUS, GatewayFailure, error_body, stream_error_body
 from .http_pages import CHUNKED, JSON, Answer, Headers, Pages, Request, ScrapePages, Site, plain_error
+from .tidy_path import redirect
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -147,6 +148,9 @@ class _Exchange:
         self._admit(request)
         if request.method == "CONNECT":  # a 200 would turn the connection into a tunnel
             raise plain_error(405, "Method Not Allowed")
+        moved = redirect(request) if request.method != "OPTIONS" else None
+        if moved is not None:
+            raise moved
         served = gateway is not None and self._pages.config.enable_grpc_gateway
         if gateway is None or not (served and gateway.owns(request.path)) or request.method == "OPTIONS":
             await self._send_whole(await self._pages.answer(self._world, request), request)
@@ -316,6 +320,6 @@ def _metadata(request: Request) -> dict[str, str]:
         if name.startswith("grpc-metadata-")
     }
     token = request.headers.get("authorization")
-    if token:
+    if token is not None:
         metadata["token"] = metadata["authorization"] = token
     return metadata

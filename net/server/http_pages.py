@@ -51,14 +51,14 @@ def plain_error(status: int, text: str, extra: Headers | None = None) -> Answer:
 class Request:
     """A request with its body, as the pages want it."""
 
-    __slots__ = ("body", "headers", "method", "path", "query", "remote")
+    __slots__ = ("body", "headers", "method", "path", "query", "remote", "search")
 
     def __init__(self, event: h11.Request, remote: str) -> None:
         target = event.target.decode("ascii", "replace")
-        path, _, query = target.partition("?")
+        path, _, self.search = target.partition("?")
         self.method = event.method.decode("ascii", "replace")
         self.path = unquote(path)
-        self.query = parse_qs(query, keep_blank_values=True)
+        self.query = parse_qs(self.search, keep_blank_values=True)
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         self.remote = remote
         self.body = b""

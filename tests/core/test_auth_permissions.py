@@ -220,6 +220,11 @@ def test_a_wrapped_command_comes_out_as_it_went_in() -> None:
     assert unwrap(wrap(who, 3, b"payload")) == (who, 3, b"payload")
 
 
+def test_a_name_that_does_not_fit_is_wrapped_as_nobodys() -> None:
+    assert unwrap(wrap(Identity("x" * 65_535, 3), 3, b""))[0].name == "x" * 65_535
+    assert unwrap(wrap(Identity("x" * 65_536, 3), 3, b""))[0].name == ""
+
+
 @pytest.mark.parametrize("size", range(15))
 def test_a_wrapping_that_is_cut_off_is_refused_not_misread(size: int) -> None:
     whole = wrap(Identity("alice", 3), Command.PUT, b"")

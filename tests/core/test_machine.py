@@ -151,6 +151,17 @@ def test_alarms_are_listed_by_kind_and_ended_one_by_one() -> None:
     assert machine.alarms == (Alarm(2, 1),)
 
 
+@pytest.mark.parametrize(("member", "kind"), [(5, 0), (0, 7), (2**64 - 1, -1), (5, 2**31 - 1), (5, -(2**31))])
+def test_alarms_that_nobody_knows_are_kept_as_they_come(member: int, kind: int) -> None:
+    machine = Machine()
+    outcome = apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.ACTIVATE, member, kind))
+    (shown,) = rpc.AlarmResponse.FromString(outcome.body).alarms
+    assert (shown.memberID, shown.alarm) == (member, kind)
+    assert machine.alarms == (Alarm(member, kind),)
+    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.DEACTIVATE, member, kind))
+    assert machine.alarms == ()
+
+
 def test_the_leader_publishes_the_version() -> None:
     machine = Machine()
     apply(machine, Command.CLUSTER_VERSION, internal.ClusterVersion(version="3.4.0"))

@@ -116,6 +116,15 @@ def test_a_limit_counts_all_and_says_that_there_is_more() -> None:
     assert ([kv.key for kv in response.kvs], response.more, response.count) == ([b"a", b"a1"], True, 4)
 
 
+def test_the_largest_limit_is_no_limit_in_the_present_the_past_and_a_transaction() -> None:
+    shop = Shop(a="1", b="2")
+    most = Range(key=b"a", range_end=b"\0", limit=2**63 - 1)
+    assert shop.keys(key=b"a", range_end=b"\0", limit=2**63 - 1) == [b"a", b"b"]
+    assert shop.keys(key=b"a", range_end=b"\0", limit=2**63 - 1, revision=2) == [b"a"]
+    both = shop.txn(rpc.TxnRequest(success=[put_op(b"c"), rpc.RequestOp(request_range=most)]))
+    assert [kv.key for kv in both.responses[1].response_range.kvs] == [b"a", b"b", b"c"]
+
+
 def test_orders_sort_by_every_target() -> None:
     shop = Shop(a="b", a1="1", a2="v2", a3="v3")
     shop.put(b"a1", b"zz")

@@ -222,7 +222,7 @@ async def open_door(
             return Client(opened[-1])
 
         nursery.start_soon(accept)
-        with trio.fail_after(20):
+        with trio.fail_after(90):
             yield connect
         nursery.cancel_scope.cancel()
     for connection in opened:

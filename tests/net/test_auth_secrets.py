@@ -44,6 +44,7 @@ async def _use(world: World, endpoint: str) -> list[str]:
         await ask("UserGrantRole", rpc.AuthUserGrantRoleRequest(user="root", role="root"))
         await ask("AuthEnable", rpc.AuthEnableRequest())
         for number in range(3):
+            client.metadata = ()  # the last one went with the password
             login = rpc.AuthenticateRequest(name="root", password=_PASSWORD + "!" * number)
             answer = await ask("Authenticate", login)
             assert isinstance(answer, rpc.AuthenticateResponse)
@@ -53,7 +54,7 @@ async def _use(world: World, endpoint: str) -> list[str]:
             await client.get(b"key")
             change = rpc.AuthUserChangePasswordRequest(name="root", password=_PASSWORD + "!" * (number + 1))
             await ask("UserChangePassword", change)
-        with pytest.raises(RpcError):
+        with pytest.raises(RpcError, match="invalid user ID or password"):
             await ask("Authenticate", rpc.AuthenticateRequest(name="root", password=_WRONG))
         with pytest.raises(RpcError):  # the token went with the password
             await client.get(b"key")

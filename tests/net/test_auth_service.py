@@ -146,6 +146,45 @@ def test_what_is_no_token_is_refused_for_reads_writes_and_questions(token: str) 
     with_auth_desk(test)
 
 
+@pytest.mark.parametrize("field", ["token", "authorization"])
+def test_a_token_that_is_no_good_is_refused_even_while_authentication_is_off(field: str) -> None:
+    async def test(desk: AuthDesk, nursery: trio.Nursery) -> None:
+        await desk.wait("Auth/AuthDisable", rpc.AuthDisableRequest(), token=desk.tokens["root"])
+        stale = {field: desk.tokens["root"]}
+        for method, request in [
+            ("KV/Range", _GET),
+            ("KV/Range", rpc.RangeRequest(key=b"a/x", serializable=True)),
+            ("KV/Put", rpc.PutRequest(key=b"a/x")),
+            ("KV/Txn", rpc.TxnRequest()),
+            ("KV/Compact", rpc.CompactionRequest(revision=1)),
+            ("Lease/LeaseGrant", rpc.LeaseGrantRequest(TTL=10)),
+            ("Auth/UserAdd", rpc.AuthUserAddRequest(name="new")),
+            ("Cluster/MemberRemove", rpc.MemberRemoveRequest(ID=5)),
+        ]:
+            assert (await desk.answer(method, request, **stale)).status == _BAD_TOKEN
+        for method, request in [
+            ("Lease/LeaseLeases", rpc.LeaseLeasesRequest()),
+            ("Cluster/MemberList", rpc.MemberListRequest()),
+            ("Maintenance/Status", rpc.StatusRequest()),
+        ]:
+            await desk.wait(method, request, **stale)
+        stream = desk.open(nursery, "Watch/Watch", **stale)
+        stream.request(rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=b"a")))
+        refused = await stream.response()
+        assert refused.canceled and refused.cancel_reason.endswith("invalid auth token")
+
+    with_auth_desk(test)
+
+
+def test_nobody_gets_a_token_with_one_that_is_no_good() -> None:
+    async def test(desk: AuthDesk, _: trio.Nursery) -> None:
+        right = rpc.AuthenticateRequest(name="alice", password=PASSWORDS["alice"])
+        assert (await desk.answer("Auth/Authenticate", right, token="x.1")).status == _BAD_TOKEN
+        await desk.wait("Auth/Authenticate", right, token=desk.tokens["alice"])
+
+    with_auth_desk(test)
+
+
 def test_a_token_that_this_member_has_not_heard_of_yet_makes_it_catch_up_first() -> None:
     async def test(desk: AuthDesk, _: trio.Nursery) -> None:
         asked: list[int] = []
@@ -172,7 +211,7 @@ def test_proposals_are_wrapped_only_while_authentication_is_on() -> None:
         await desk.wait("KV/Put", rpc.PutRequest(key=b"a/x"), token=desk.tokens["alice"])
         assert desk.member.proposed == [AS_USER]
         await desk.wait("Auth/AuthDisable", rpc.AuthDisableRequest(), token=desk.tokens["root"])
-        await desk.wait("KV/Put", rpc.PutRequest(key=b"a/x"), token="whatever")
+        await desk.wait("KV/Put", rpc.PutRequest(key=b"a/x"))
         assert desk.member.proposed == [AS_USER, AS_USER, Command.PUT]
 
     with_auth_desk(test)

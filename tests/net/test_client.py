@@ -286,6 +286,40 @@ def test_a_call_overtaken_by_changes_of_users_is_made_again(
     assert server.asked == asked
 
 
+class _Reopened:
+    """A member that turned authentication off: it refuses tokens and has none to give."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def unary(self, path: str, message: bytes, metadata: object) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(path.rpartition("/")[2])
+        if metadata:
+            raise rpc_errors.INVALID_AUTH_TOKEN.with_traceback(None)
+        if path.endswith("/Authenticate"):
+            raise rpc_errors.AUTH_NOT_ENABLED.with_traceback(None)
+        return b""
+
+
+def test_a_call_goes_on_without_its_token_when_authentication_was_turned_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = _Reopened()
+
+    async def connection(_: Client) -> _Reopened:
+        return server
+
+    async def body(world: World) -> None:
+        async with open_client(world, ["http://localhost:1"], login=("root", "secret")) as client:
+            client.metadata = (("token", "old.1"),)
+            await client.put(b"a", b"1")
+
+    monkeypatch.setattr(Client, "connection", connection)
+    run_in_world(body, seed=4)
+    assert server.asked == ["Put", "Authenticate", "Put"]
+
+
 def test_status_names_the_leader_and_the_answering_member() -> None:
     async def test(sim: SimWorld, cluster: Cluster, client: Client) -> None:
         await client.put(b"a", b"b")

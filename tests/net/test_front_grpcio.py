@@ -41,11 +41,11 @@ def _unary(channel: grpc.Channel, path: str = PUT) -> Callable[..., bytes]:
 
 
 async def _run(function: Callable[..., T], *args: Any, **named: Any) -> T:
-    return await trio.to_thread.run_sync(lambda: function(*args, timeout=10, **named))
+    return await trio.to_thread.run_sync(lambda: function(*args, timeout=90, **named))
 
 
 async def _fails(function: Callable[..., Any], *args: Any, **named: Any) -> tuple[int, str]:
-    named.setdefault("timeout", 10)
+    named.setdefault("timeout", 90)
     with pytest.raises(grpc.RpcError) as caught:
         await trio.to_thread.run_sync(lambda: function(*args, **named))
     return caught.value.code().value[0], caught.value.details()
@@ -115,7 +115,7 @@ async def test_a_unary_method_may_be_served_by_a_task_that_ends_with_its_client(
         assert await _run(method, b"a lock") == b"a lock"
         assert await _fails(method, b"refuse") == (5, "etcdserver: requested lease not found")
         future = channel.unary_unary("/v3lockpb.Lock/Lock", _same, _same).future(b"wait")
-        with trio.fail_after(10):
+        with trio.fail_after(90):
             await asked.wait()
             future.cancel()
             await gone.wait()
@@ -130,7 +130,7 @@ async def test_metadata_arrives() -> None:
         assert await _run(_unary(channel), b"", metadata=metadata) == b"abc.1 true"
 
 
-async def test_a_deadline_ends_the_call_on_both_sides() -> None:
+async def test_a_deadline_reaches_the_server_and_ends_the_call() -> None:
     deadlines: list[float | None] = []
 
     def handle(call: UnaryCall) -> None:
@@ -138,10 +138,15 @@ async def test_a_deadline_ends_the_call_on_both_sides() -> None:
 
     async with serving(Services({PUT: handle})) as (front, address), _channel(address) as channel:
         now = front.world.clock.monotonic()
+        future = channel.unary_unary(PUT, _same, _same).future(b"", timeout=1000)
+        with trio.fail_after(90):
+            while not deadlines:
+                await front.world.clock.sleep(0.01)
+        future.cancel()
+        assert deadlines[0] is not None
+        assert now + 900 < deadlines[0] < front.world.clock.monotonic() + 1100  # gRPC rounds it
         code, _ = await _fails(_unary(channel), b"", timeout=0.3)
         assert code == 4
-        assert deadlines[0] is not None
-        assert now < deadlines[0] < now + 5
 
 
 async def test_a_cancelled_call_and_a_cancelled_stream_are_gone_for_the_server() -> None:
@@ -158,7 +163,7 @@ async def test_a_cancelled_call_and_a_cancelled_stream_are_gone_for_the_server()
     services = Services({PUT: kept.append, RANGE: echo}, {WATCH: watch})
     async with serving(services) as (front, address), _channel(address) as channel:
         future = channel.unary_unary(PUT, _same, _same).future(b"x")
-        with trio.fail_after(10):
+        with trio.fail_after(90):
             while not kept:
                 await front.world.clock.sleep(0.01)
         future.cancel()
@@ -172,7 +177,7 @@ async def test_a_cancelled_call_and_a_cancelled_stream_are_gone_for_the_server()
         call = channel.stream_stream(WATCH, _same, _same)(requests())
         assert await trio.to_thread.run_sync(next, call) == b"one"
         call.cancel()
-        with trio.fail_after(10):
+        with trio.fail_after(90):
             await gone.wait()
         blocker.set()
         kept[0].reply(b"too late")
@@ -190,9 +195,9 @@ async def test_streams_in_both_directions_keep_order_and_end() -> None:
     async with serving(services) as (_, address), _channel(address) as channel:
         sent = [b"%d" % number * (number * 10) for number in range(300)]
         both = channel.stream_stream(WATCH, _same, _same)
-        assert await trio.to_thread.run_sync(lambda: list(both(iter(sent), timeout=10))) == sent
+        assert await trio.to_thread.run_sync(lambda: list(both(iter(sent), timeout=90))) == sent
         down = channel.unary_stream(SNAPSHOT, _same, _same)
-        got = await trio.to_thread.run_sync(lambda: list(down(b"go", timeout=10)))
+        got = await trio.to_thread.run_sync(lambda: list(down(b"go", timeout=90)))
         assert got == [b"%d" % number * 5000 for number in range(200)]
 
 
@@ -209,7 +214,7 @@ async def test_hundreds_of_calls_at_once_are_told_apart() -> None:
         put = channel.unary_unary(PUT, _same, _same)
 
         def all_at_once() -> list[bytes]:
-            futures = [put.future(b"%d" % number, timeout=20) for number in range(300)]
+            futures = [put.future(b"%d" % number, timeout=90) for number in range(300)]
             return [future.result() for future in futures]
 
         assert await trio.to_thread.run_sync(all_at_once) == [b"<%d>" % number for number in range(300)]

@@ -76,7 +76,7 @@ async def test_a_member_announces_its_max_concurrent_streams(tmp_path: Path) -> 
         max_concurrent_streams=77,
     )
     world = real_world("n1", write_log=lambda line: None)
-    with trio.fail_after(20):
+    with trio.fail_after(90):
         async with trio.open_nursery() as nursery:
             running: Running = await nursery.start(partial(run_member, world, config))
             port = int(running.client_addresses[0].rpartition(":")[2])

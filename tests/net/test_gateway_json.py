@@ -82,6 +82,8 @@ def test_html_characters_are_escaped_as_in_go() -> None:
     ({"key": 5}, "json: cannot unmarshal number into Go value of type []uint8"),
     ([], "json: cannot unmarshal array into Go value of type map[string]json.RawMessage"),
     ({"limit": "abc"}, "invalid character 'a' looking for beginning of value"),
+    ({"limit": "NaN"}, "invalid character 'N' looking for beginning of value"),
+    ({"limit": "abc", "key": "!!!"}, "illegal base64 data at input byte 0"),
     ({"limit": 1.5}, "json: cannot unmarshal number 1.5 into Go value of type int64"),
     ({"serializable": "true"}, "json: cannot unmarshal string into Go value of type bool"),
     ({"sort_order": "UP"}, 'unknown value "UP" for enum etcdserverpb.RangeRequest_SortOrder'),
@@ -90,6 +92,15 @@ def test_bad_input_is_refused_in_gos_words(value: object, text: str) -> None:
     with pytest.raises(InputError) as caught:
         from_json(rpc.RangeRequest, value)
     assert str(caught.value) == text
+
+
+def test_of_two_spellings_the_camels_counts_and_members_of_a_oneof_are_read_last() -> None:
+    both = {"range_end": "Yg==", "rangeEnd": "Yw=="}
+    for value in (both, dict(reversed(both.items()))):
+        assert from_json(rpc.RangeRequest, value).range_end == b"c"
+    assert from_json(rpc.RangeRequest, {**both, "rangeEnd": None}).range_end == b""
+    with pytest.raises(InputError, match="into Go value of type"):
+        from_json(rpc.Compare, {"version": "abc", "range_end": 5})
 
 
 def test_transactions_cannot_nest_without_end() -> None:

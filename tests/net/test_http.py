@@ -98,6 +98,16 @@ async def test_a_unary_call_through_the_gateway() -> None:
         assert (await client.answer())[2] == b"{}"
     assert [key for key, _ in methods.seen] == [b"foo", b""]
     assert methods.seen[0][1]["token"] == "secret"
+    assert "token" not in methods.seen[1][1]
+
+
+async def test_an_empty_authorization_is_a_token_too() -> None:
+    methods = Methods()
+    async with serving(Node(), methods) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/kv/range", b'{"key":"Zm9v"}', "Authorization:")
+        await client.answer()
+    assert methods.seen[0][1]["token"] == ""
 
 
 async def test_a_handler_may_answer_later() -> None:
@@ -208,6 +218,28 @@ async def test_http_1_0_gets_a_whole_answer_and_the_end() -> None:
         status, _, body = await client.answer()
         assert (status, json.loads(body)["code"]) == (404, 5)
         assert await client.ended()
+
+
+@pytest.mark.parametrize(("method", "path", "target"), [
+    ("GET", "//version", "/version"),
+    ("POST", "/v3//kv/range", "/v3/kv/range"),
+    ("GET", "/v3/x/../kv/./range?a=1&b", "/v3/kv/range?a=1&b"),
+    ("GET", "/metrics//", "/metrics/"),
+    ("GET", "/..", "/"),
+    ("GET", "/a//b%20c", "/a/b%20c"),
+])  # fmt: skip
+async def test_an_untidy_path_is_sent_to_the_tidy_one(method: str, path: str, target: str) -> None:
+    status, headers, body = await ask(Node(), method, path)
+    assert (status, headers["location"]) == (301, target)
+    shown = target.replace("&", "&amp;")
+    assert body == (f'<a href="{shown}">Moved Permanently</a>.\n\n'.encode() if method == "GET" else b"")
+
+
+async def test_what_cannot_be_read_behind_a_streams_first_request_ends_its_requests() -> None:
+    async with serving(Node(), Methods()) as connect:
+        client = await connect()
+        await client.send("POST", "/v3/lease/keepalive", b'{"ID":5} x')
+        assert (await client.answer())[0] == 200
 
 
 async def test_head_has_no_body() -> None:

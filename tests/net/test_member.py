@@ -230,7 +230,7 @@ async def start_and_stop(settings: MemberConfig) -> list[str]:
     async with trio.open_nursery() as nursery:
         running: Running = await nursery.start(partial(run_member, world, settings))
         assert len(running.client_addresses) == len(settings.listen_client_urls)
-        with trio.fail_after(10):
+        with trio.fail_after(90):
             while not running.node.machine.cluster_version:  # noqa: ASYNC110 - applied some time after the start
                 await trio.sleep(0.005)
         nursery.cancel_scope.cancel()

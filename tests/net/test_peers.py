@@ -121,7 +121,7 @@ async def harness() -> Any:
     one = Harness()
     async with trio.open_nursery() as nursery:
         await nursery.start(one.run)
-        with trio.fail_after(20):
+        with trio.fail_after(90):
             yield one
         nursery.cancel_scope.cancel()
 
@@ -171,15 +171,15 @@ async def test_a_batch_beyond_the_socket_buffers_arrives_whole() -> None:
 
 async def test_a_call_is_answered_with_its_payload_or_its_error() -> None:
     async with harness() as one, dialled(one) as peers:
-        assert await peers.call(2, "echo", b"x", 5) == b"echo:x"
+        assert await peers.call(2, "echo", b"x", 90) == b"echo:x"
         with pytest.raises(RpcError) as rejected:
-            await peers.call(2, "fail", b"", 5)
+            await peers.call(2, "fail", b"", 90)
         assert rejected.value == rpc_errors.LEASE_NOT_FOUND
         with pytest.raises(RpcUnknown):
-            await peers.call(2, "unknown", b"", 5)
+            await peers.call(2, "unknown", b"", 90)
         with pytest.raises(RpcError, match="failed to unmarshal"):
-            await peers.call(2, "decode", b"\xff", 5)
-        assert await peers.call(2, "echo", b"still", 5) == b"echo:still"
+            await peers.call(2, "decode", b"\xff", 90)
+        assert await peers.call(2, "echo", b"still", 90) == b"echo:still"
 
 
 async def test_a_call_without_an_answer_ends_at_its_timeout_or_with_its_connection() -> None:
@@ -378,6 +378,27 @@ async def test_a_member_that_comes_is_dialled_and_one_that_goes_is_let_go() -> N
             peers.follow({})
             assert peers.peers == {} and peers.connected_since(2) is None
             await until(lambda: lost == [2])
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("url", [
+    "", "x", "http://127.0.0.1:99999999", f"http://{'a' * 70}.invalid:1", "unix:///nul\0byte", "http://[::1:1",
+])  # fmt: skip
+async def test_what_is_no_url_cannot_be_dialled_and_that_is_all(url: str) -> None:
+    """A member that dies of it would die again at every start: the URL is in the log."""
+    with pytest.raises(OSError):
+        await Dialer(real_world("one")).dial(url)
+
+
+async def test_a_member_without_urls_is_not_reached_until_it_has_some() -> None:
+    async with harness() as one:
+        peers = Peers(one.world, Identity(CLUSTER, 1), {2: ()})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peers.run)
+            await trio.testing.wait_all_tasks_blocked()
+            assert peers.connected_since(2) is None
+            peers.follow({2: (f"http://{one.address}",)})
+            await until(lambda: peers.connected_since(2) is not None)
             nursery.cancel_scope.cancel()
 
 

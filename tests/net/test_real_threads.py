@@ -39,7 +39,7 @@ def test_so_many_jobs_run_at_once_and_no_more() -> None:
                 most = max(most, running)
             if most == 2:
                 gate.set()
-            assert gate.wait(10), "a second one runs beside this one"
+            assert gate.wait(90), "a second one runs beside this one"
             with lock:
                 running -= 1
 
@@ -59,7 +59,7 @@ def test_a_job_that_has_begun_is_waited_for_though_its_task_is_cancelled() -> No
 
         def job() -> None:
             token.run_sync_soon(begun.set)
-            assert gate.wait(10)
+            assert gate.wait(90)
             done.append(True)
 
         async with trio.open_nursery() as nursery:
@@ -83,7 +83,7 @@ def test_an_idle_thread_ends_and_another_takes_its_place(monkeypatch: pytest.Mon
         threads = DiskThreads(1)
         for _ in range(50):
             first = await threads.run(threading.current_thread)
-            await trio.to_thread.run_sync(first.join, 10)
+            await trio.to_thread.run_sync(first.join, 90)
             assert not first.is_alive()
             assert not threads._idle
 

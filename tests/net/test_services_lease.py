@@ -176,6 +176,22 @@ def test_a_new_leader_gives_every_lease_its_time_and_an_election_timeout() -> No
     with_desk(test)
 
 
+def test_a_lease_that_the_new_leader_grants_first_of_all_gets_its_own_time_only() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        grant(desk, 5, 7)
+        desk.member.change_leader(999)
+        desk.member.change_leader(101, applied=False)
+        grant(desk, 5, 8)
+        await desk.world.clock.sleep(0.1)
+        assert (await time_to_live(desk, 7)).TTL == 5
+        assert (await time_to_live(desk, 8)).TTL == 4
+        await desk.world.clock.sleep(5.5)
+        assert 8 not in desk.member.machine.lessor
+        assert 7 in desk.member.machine.lessor
+
+    with_desk(test)
+
+
 def test_checkpoints_bound_a_long_lease_over_changes_of_leader() -> None:
     async def test(desk: Desk, nursery: trio.Nursery) -> None:
         grant(desk, 1000, 7)

@@ -152,6 +152,25 @@ def test_a_compacted_start_is_refused_with_the_revision_to_begin_from() -> None:
     with_desk(test)
 
 
+def test_the_id_of_a_watch_that_compaction_has_ended_is_taken_until_it_is_cancelled() -> None:
+    async def test(desk: Desk, nursery: trio.Nursery) -> None:
+        for _ in range(5):
+            desk.put(b"k")
+        desk.ask("KV/Compact", rpc.CompactionRequest(revision=5))
+        stream = desk.open(nursery, "Watch/Watch")
+        await started(stream, create(start_revision=2, watch_id=7))
+        assert (await stream.response()).compact_revision == 5
+        refused = await started(stream, create(watch_id=7))
+        assert refused.cancel_reason == "mvcc: duplicate watch ID provided on the WatchStream"
+        stream.request(cancel(7))
+        response = await stream.response()
+        assert (response.watch_id, response.canceled, response.compact_revision) == (7, True, 0)
+        stream.request(cancel(7))
+        assert (await started(stream, create(watch_id=7))).watch_id == 7
+
+    with_desk(test)
+
+
 def test_empty_ranges_and_ids_in_use_are_refused_as_created_and_cancelled() -> None:
     async def test(desk: Desk, nursery: trio.Nursery) -> None:
         stream = desk.open(nursery, "Watch/Watch")

@@ -43,7 +43,7 @@ class Log:
         self._some.set()
 
     async def first(self) -> str:
-        with trio.fail_after(10):
+        with trio.fail_after(90):
             await self._some.wait()
         return self._lines[0]
 
@@ -103,7 +103,7 @@ async def port(settings: TlsSettings, *, plain_too: bool = False) -> AsyncIterat
     async with trio.open_nursery() as nursery:
         found = Port(world, log, listener)
         nursery.start_soon(found.run)
-        with trio.fail_after(20):
+        with trio.fail_after(90):
             yield found
         nursery.cancel_scope.cancel()
     listener.close()

@@ -99,7 +99,7 @@ async def test_a_real_member_records_a_trace_that_replays(world: World, tmp_path
         listen_peer_urls=("http://127.0.0.1:0",), trace_file=str(path), wal_segment_bytes=1 << 20,
     )  # fmt: skip
     for _ in range(2):
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             async with trio.open_nursery() as nursery:
                 running: Running = await nursery.start(run_member, world, config)
                 put = rpc_pb2.PutRequest(key=b"k", value=b"v").SerializeToString()

@@ -119,6 +119,7 @@ class AuthService:
     async def _authenticate(self, call: UnaryCall, request: rpc.AuthenticateRequest) -> None:
         for _ in range(_ATTEMPTS):
             revision = await self._compare(request)
+            await self._guard.identity(call)  # as in etcd, no token is had with one that is no good
             self._tokens.require_signing()
             letters, digest = self._tokens.draw()
             outcome = await self._replicate(call, encode_authenticate(request.name, revision, digest))

@@ -21,6 +21,7 @@ from tercet.core.members import MemberCommand, MemberView, added_member, added_m
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ...address import read_url
 from ...config import MemberConfig
 from ...flag_values import check_url
 from ...world import World
@@ -134,8 +135,11 @@ class ClusterService:
         return b""
 
     def update(self, call: UnaryCall) -> None:
-        """Change where a member is dialled."""
-        rpc.MemberUpdateRequest.FromString(call.message)
+        """Change where a member is dialled: at URLs that can be (etcd dies of others)."""
+        request = rpc.MemberUpdateRequest.FromString(call.message)
+        known = self._member.machine.members.get(request.ID) is not None
+        if known and not (request.peerURLs and all(map(_is_url, request.peerURLs))):
+            raise rpc_errors.MEMBER_BAD_URLS.with_traceback(None)
         self._member.propose(
             Command.MEMBER_UPDATE, call.message, partial(self._finish, call), call.deadline
         )
@@ -244,8 +248,9 @@ def _enough(started: int, voters: int) -> bool:
 
 
 def _is_url(text: str) -> bool:
+    """Whether the members could dial it."""
     try:
-        check_url(text)
+        read_url(check_url(text))
     except ValueError:
         return False
     return True

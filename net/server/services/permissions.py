@@ -1,4 +1,4 @@
-"""Which methods are for whom while authentication is on, where a look at the path is enough.
+"""Which methods are for whom, where a look at the path is enough.
 
 Keys are checked where they are read (KV, Watch, leases' keys) and, for all that is written, when its entry is
 applied. What is left is here: the administrator's methods, and those that anybody may call but not with a
@@ -42,7 +42,7 @@ def _unary(guard: Guard, path: str, handler: UnaryHandler) -> UnaryHandler:
         plain = path in _ADMIN_PLAIN
 
         def for_admins(call: UnaryCall) -> None:
-            if guard.on:
+            if guard.concerns(call):
                 guard.require_admin(call, partial(_serve, handler, call), plain=plain)
             else:
                 handler(call)
@@ -52,7 +52,7 @@ def _unary(guard: Guard, path: str, handler: UnaryHandler) -> UnaryHandler:
         plain = path.startswith("/etcdserverpb.Maintenance/")
 
         def for_known(call: UnaryCall) -> None:
-            if guard.on:
+            if guard.concerns(call):
                 guard.require_valid(call, partial(_serve, handler, call), plain=plain)
             else:
                 handler(call)

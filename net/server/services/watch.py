@@ -117,6 +117,7 @@ class _Stream:
         self._answers = service.answers
         self._call = call
         self._watchers: dict[int, Watcher] = {}
+        self._outrun: dict[int, None] = {}  # watches that compaction has ended, until they are cancelled, too
         self._who = NOBODY  # as last found out
         self._allowed: dict[int, int] = {}  # by watch: the guard's stamp when its range was last checked
         self._next_id = 0
@@ -199,7 +200,7 @@ class _Stream:
     async def _refusal(self, request: rpc.WatchCreateRequest) -> str:
         """Why this client may not watch a range; "": it may."""
         guard = self._service.guard
-        if not guard.on:
+        if not guard.concerns(self._call):
             return ""
         try:
             self._who = await guard.identity(self._call)
@@ -240,9 +241,9 @@ class _Stream:
             pass
         elif end is not None and end <= key:
             reason = _EMPTY_RANGE
-        elif request.watch_id and request.watch_id in self._watchers:
+        elif request.watch_id and self._is_taken(request.watch_id):
             reason = _DUPLICATE_ID
-        elif len(self._watchers) >= _MAX_WATCHES:
+        elif len(self._watchers) + len(self._outrun) >= _MAX_WATCHES:
             reason = _TOO_MANY
         if reason:
             refused = rpc.WatchResponse(watch_id=-1, created=True, canceled=True, cancel_reason=reason)
@@ -262,14 +263,20 @@ class _Stream:
         else:
             self.wake(watcher)
 
+    def _is_taken(self, watch_id: int) -> bool:
+        """As in etcd, the id of a watch that compaction has ended stays its own until it is cancelled."""
+        return watch_id in self._watchers or watch_id in self._outrun
+
     def _free_id(self) -> int:
-        while self._next_id in self._watchers:
+        while self._is_taken(self._next_id):
             self._next_id += 1
         self._next_id += 1
         return self._next_id - 1
 
     def _cancel(self, watch_id: int) -> None:
-        if self._drop(watch_id):
+        outrun = watch_id in self._outrun
+        self._outrun.pop(watch_id, None)
+        if self._drop(watch_id) or outrun:
             self._answer(self._hub.store().revision, rpc.WatchResponse(watch_id=watch_id, canceled=True))
 
     def _drop(self, watch_id: int) -> bool:
@@ -314,6 +321,7 @@ class _Stream:
         store = self._hub.store()
         if watcher.lagging and watcher.next_revision < store.compacted:
             self._drop(watcher.id)
+            self._outrun[watcher.id] = None
             response = rpc.WatchResponse(watch_id=watcher.id, canceled=True, compact_revision=store.compacted)
             self._answer(0, response)
             return
