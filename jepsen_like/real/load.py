@@ -109,7 +109,7 @@ class Load:
         """Check the history; to be called once the clients have ended."""
         seconds = time.monotonic() - self._started
         history = self._workload.history()
-        limits = Limits(seconds=_CHECK_SECONDS, clock=time.monotonic)
+        limits = Limits(seconds=_CHECK_SECONDS, clock=time.process_time)
         verdict: Verdict = check_history(history, limits=limits)
         return Report(
             scene=scene,

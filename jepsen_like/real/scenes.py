@@ -45,15 +45,24 @@ async def grow(folder: Path, *, largest: int = 5, etcdctl: str = "etcdctl") -> R
         return load.report("grow", {"members": len(fleet.running()), "exit_statuses": sum(stopped)})
 
 
-async def move_leaders(folder: Path, *, seconds: float = 60.0, every: float = 1.0) -> Report:
-    """Three members, and every second another one leads."""
+async def move_leaders(
+    folder: Path, *, seconds: float = 60.0, every: float = 1.0, wanted: int | None = None
+) -> Report:
+    """Three members, and every second another one leads.
+
+    Args:
+        folder: For the members.
+        seconds: How long.
+        every: How many seconds a member leads at least.
+        wanted: So many moves instead, however long they take.
+    """
     moves, longest = 0, 0.0
     with Fleet(folder, 3) as fleet:
         await _start_all(fleet)
         load = Load(fleet)
         async with load:
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
+            while moves < wanted if wanted is not None else time.monotonic() < end:
                 await trio.sleep(every)
                 leader = await fleet.leader()
                 target = fleet.names[(fleet.names.index(leader) + 1) % 3]
@@ -99,7 +108,9 @@ async def catch_up(folder: Path, *, megabytes: int = 100, cut: bool = True) -> R
                 "cuts": cutter.cuts,
                 "snapshots_begun": fleet.said(away, "receiving database snapshot"),
                 "snapshots_received": fleet.said(away, "received and saved database snapshot"),
-                "interruptions": fleet.said(leader, "sending a snapshot was interrupted"),
+                "interruptions": sum(
+                    fleet.said(name, "sending a snapshot was interrupted") for name in (leader, other)
+                ),
                 "leader_memory_grew_megabytes": _megabytes(peaks[leader] - before[leader]),
                 "other_follower_memory_grew_megabytes": _megabytes(peaks[other] - before[other]),
                 "follower_memory_peak_megabytes": _megabytes(peaks[away]),

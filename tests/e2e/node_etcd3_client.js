@@ -45,7 +45,7 @@ async function watches(client) {
 }
 
 async function leases(client) {
-  const lease = client.lease(60);
+  const lease = client.lease(600);
   await lease.put('jl/a').value('1');
   check('lease', (await client.get('jl/a').string()) === '1');
   await lease.keepaliveOnce();
@@ -56,7 +56,7 @@ async function leases(client) {
 async function locks(client) {
   const order = [];
   const hold = async (name) => {
-    const lock = client.lock('jk').ttl(10);
+    const lock = client.lock('jk').ttl(60);
     for (;;) {
       try {
         await lock.acquire();

@@ -12,26 +12,52 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
+#: In seconds: how long anything may take before a test gives it up. How quick the machine is decides no test.
+PATIENCE = 90.0
+#: For etcdctl and tercetctl: so much longer than their own 2 s and 5 s.
+PATIENT_FLAGS = ("--dial-timeout=60s", "--command-timeout=60s")
+
+_MOST_HELD = 200
+#: The sockets that keep the ports of ``free_ports`` from everybody who asks the system for any port.
+_held: deque[socket.socket] = deque()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on now, and that nobody gets by chance for some time.
+
+    A socket of ours stays bound to each and does not listen: a server that sets SO_REUSEADDR, as all here do,
+    may still have the port, and the system gives it to no other socket.
+    """
+    return [hold_port(0) for _ in range(count)]
+
+
+def hold_port(port: int) -> int:
+    """Keep a port, 0 for any, from others; the port.
+
+    Raises:
+        OSError: somebody has it.
+    """
+    sock = socket.socket()
     try:
-        for sock in sockets:
-            sock.bind((HOST, 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if port == 0 else 0)
+        sock.bind((HOST, port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except BaseException:
+        sock.close()
+        raise
+    _held.append(sock)
+    while len(_held) > _MOST_HELD:
+        _held.popleft().close()
+    return int(sock.getsockname()[1])
 
 
-def wait_until(what: str, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait_until(what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Ask until the answer is true, and return it; fail with ``what`` when it takes too long."""
     end = time.monotonic() + seconds
     while True:
@@ -82,12 +108,12 @@ class Member:
         """Send a signal and wait for the end; the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def http(self, path: str, body: dict[str, Any] | None = None, timeout: float = 3.0) -> Any:
+    def http(self, path: str, body: dict[str, Any] | None = None, timeout: float = 30.0) -> Any:
         """GET, or POST with a body; the JSON answer, or None when there is none."""
         data = None if body is None else json.dumps(body).encode()
         scheme = "http" if self.tls is None else "https"
@@ -160,7 +186,8 @@ class Cluster:
 
     def wait_healthy(self, members: Sequence[Member] | None = None) -> None:
         for member in members or self.members:
-            wait_until(f"{member.name} is healthy", member.healthy)
+            wait_until(f"{member.name} is healthy or ends", lambda m=member: m.healthy() or not m.running())
+            assert member.running(), f"{member.name} has ended:\n{member.log}"
 
     @property
     def endpoints(self) -> str:
@@ -182,10 +209,11 @@ class Cluster:
 
         return wait_until("the members agree on a leader", agreed)  # type: ignore[no-any-return]
 
-    def etcdctl(self, *words: str, check: bool = True, stdin: str = "", timeout: float = 30.0) -> str:
-        """Run Debian's etcdctl against all members; its standard output."""
+    def etcdctl(self, *words: str, check: bool = True, stdin: str = "", timeout: float = PATIENCE) -> str:
+        """Run Debian's etcdctl against all members, or those that ``words`` name; its standard output."""
+        where = () if "--endpoints" in words else ("--endpoints", self.endpoints)  # given twice, both count
         done = subprocess.run(
-            ["etcdctl", "--endpoints", self.endpoints, *words],
+            ["etcdctl", *PATIENT_FLAGS, *where, *words],
             input=stdin, capture_output=True, text=True, timeout=timeout,
             env=environment() | {"ETCDCTL_API": "3"},
         )  # fmt: skip

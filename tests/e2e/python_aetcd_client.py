@@ -49,18 +49,18 @@ async def watches(client):
 
 
 async def leases(client):
-    lease = await client.lease(30)
+    lease = await client.lease(300)
     await client.put(b"al/a", b"1", lease=lease)
-    check("keep alive", (await lease.refresh()).TTL == 30)
+    check("keep alive", (await lease.refresh()).TTL == 300)
     await lease.revoke()
     check("revoke", await client.get(b"al/a") is None)
 
 
 async def locks(client):
-    async with client.lock(b"alock", ttl=10) as held:
+    async with client.lock(b"alock", ttl=60) as held:
         check("lock", await held.is_acquired())
-    again = client.lock(b"alock", ttl=10)
-    taken = await again.acquire(timeout=5)
+    again = client.lock(b"alock", ttl=60)
+    taken = await again.acquire(timeout=60)
     await again.release()
     check("a released lock is free", taken)
 
@@ -74,7 +74,7 @@ async def denials(client, host, port, user):
         else:
             check("a key of others is refused", False)
     try:
-        async with aetcd.Client(host=host, port=port, username=user, password="wrong", timeout=10):
+        async with aetcd.Client(host=host, port=port, username=user, password="wrong", timeout=90):
             check("a wrong password is refused", False)
     except aetcd.exceptions.ClientError as problem:
         check("wrong password", "invalid user ID or password" in str(problem))
@@ -83,7 +83,7 @@ async def denials(client, host, port, user):
 async def main():
     host, port = sys.argv[1], int(sys.argv[2])
     user, password = sys.argv[3:] or (None, None)
-    async with aetcd.Client(host=host, port=port, username=user, password=password, timeout=10) as client:
+    async with aetcd.Client(host=host, port=port, username=user, password=password, timeout=90) as client:
         if user:
             await denials(client, host, port, user)
         await key_values(client)

@@ -48,7 +48,7 @@ def watches(client):
     client.put("pw/a", "1")
     client.put("pw/b", "2")
     client.delete("pw/a")
-    check("watch arrives", done.wait(10))
+    check("watch arrives", done.wait(90))
     puts = [("PutEvent", b"pw/a", b"1"), ("PutEvent", b"pw/b", b"2")]
     check("watch", seen == [*puts, ("DeleteEvent", b"pw/a", b"")])
     client.cancel_watch(watch)
@@ -59,22 +59,22 @@ def watches(client):
 
 
 def leases(client):
-    lease = client.lease(60)
+    lease = client.lease(600)
     client.put("pl/a", "1", lease=lease)
-    check("lease keys", list(lease.keys) == [b"pl/a"] and 0 < lease.remaining_ttl <= 60)
-    check("refresh", lease.refresh()[0].TTL == 60)
+    check("lease keys", list(lease.keys) == [b"pl/a"] and 0 < lease.remaining_ttl <= 600)
+    check("refresh", lease.refresh()[0].TTL == 600)
     lease.revoke()
     check("revoke", client.get("pl/a")[0] is None)
 
 
 def locks(client, connect):
-    held = client.lock("pk", ttl=10)
-    check("lock", held.acquire(timeout=5) and held.is_acquired())
+    held = client.lock("pk", ttl=60)
+    check("lock", held.acquire(timeout=60) and held.is_acquired())
     other = connect()
-    rival = other.lock("pk", ttl=10)
+    rival = other.lock("pk", ttl=60)
     check("a held lock is refused", not rival.acquire(timeout=1))
     check("release", held.release())
-    check("a released lock is free", rival.acquire(timeout=5) and rival.release())
+    check("a released lock is free", rival.acquire(timeout=60) and rival.release())
     other.close()
 
 
@@ -99,7 +99,7 @@ def main():
     options = dict(zip(("user", "password", "ca_cert", "cert_cert", "cert_key"), more, strict=False))
 
     def connect(**changed):
-        return etcd3.client(host=host, port=int(port), timeout=10, **{**options, **changed})
+        return etcd3.client(host=host, port=int(port), timeout=90, **{**options, **changed})
 
     client = connect()
     check("status", client.status().version == "3.4.35")

@@ -18,7 +18,7 @@ from tercet.net.storage import Storage
 from tercet.net.world import World
 from tercet.sim.world import SimWorld
 
-from .processes import Cluster, wait_until
+from .processes import PATIENCE, Cluster, wait_until
 
 pytestmark = pytest.mark.needs("etcd", "etcdctl")
 
@@ -209,7 +209,7 @@ def test_a_log_that_ends_with_what_we_cannot_carry_out_is_refused_and_left_as_it
     before = sorted(path.name for path in folder.iterdir())
     member.start()
     assert member.process is not None
-    assert member.process.wait(20) == 1
+    assert member.process.wait(PATIENCE) == 1
     assert "let etcd start and stop once more" in member.log
     assert sorted(path.name for path in folder.iterdir()) == before
     run_as(cluster, "etcd")

@@ -14,7 +14,7 @@ import pytest
 
 from ..conftest import missing_program
 from ..net.tls_files import Authority
-from .processes import HOST, Cluster, environment
+from .processes import HOST, PATIENCE, PATIENT_FLAGS, Cluster, environment
 
 HERE = Path(__file__).parent
 TOOLS = HERE.parent.parent / ".tools"
@@ -84,7 +84,7 @@ def test_the_gateway_takes_tokens(cluster: Cluster) -> None:
         if token:
             request.add_header("Authorization", token)
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
@@ -135,8 +135,8 @@ def test_a_common_name_is_a_user_on_grpc_nobody_on_the_gateway_and_less_than_a_t
             pair = people[name]
             shown = ("--cacert", authority.file, "--cert", pair.cert_file, "--key", pair.key_file)
             done = subprocess.run(
-                ["etcdctl", "--endpoints", endpoint, *shown, *words],
-                capture_output=True, text=True, timeout=30, env=environment() | {"ETCDCTL_API": "3"},
+                ["etcdctl", *PATIENT_FLAGS, "--endpoints", endpoint, *shown, *words],
+                capture_output=True, text=True, timeout=PATIENCE, env=environment() | {"ETCDCTL_API": "3"},
             )  # fmt: skip
             return done.stdout + done.stderr
 
@@ -161,7 +161,7 @@ def test_a_common_name_is_a_user_on_grpc_nobody_on_the_gateway_and_less_than_a_t
         assert "permission denied" in etcdctl("alice", "lock", "other-lock", "echo", "held")
         request = urllib.request.Request(f"{endpoint}/v3/kv/range", data=b'{"key": "b3RoZXI="}')
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=10, context=context)
+            urllib.request.urlopen(request, timeout=PATIENCE, context=context)
         assert "user name is empty" in caught.value.read().decode()
         python = TOOLS / "python-etcd3" / "bin" / "python"
         if not python.exists():
@@ -170,6 +170,6 @@ def test_a_common_name_is_a_user_on_grpc_nobody_on_the_gateway_and_less_than_a_t
         port = str(cluster.members[0].client_port)
         done = subprocess.run(
             [str(python), "-c", _PYTHON_CLIENT, HOST, port, *shown],
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert (done.returncode, "permission denied" in done.stdout) == (0, True), done.stdout + done.stderr

@@ -13,24 +13,24 @@ import time
 from pathlib import Path
 
 from ..conftest import missing_program
-from .processes import HOST, Cluster, Member, environment, wait_until
+from .processes import HOST, PATIENCE, Cluster, Member, environment, wait_until
 
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tercet", *words],
-        capture_output=True, text=True, timeout=30, cwd=cwd, env=environment(),
+        capture_output=True, text=True, timeout=PATIENCE, cwd=cwd, env=environment(),
     )  # fmt: skip
 
 
 def put(member: Member, key: str, value: bytes = b"v") -> bool:
     body = {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value).decode()}
-    return member.http("/v3/kv/put", body, timeout=10.0) is not None
+    return member.http("/v3/kv/put", body, timeout=PATIENCE) is not None
 
 
 def count(member: Member) -> int:
     every = {"key": "AA==", "range_end": "AA==", "count_only": True}
-    found = member.http("/v3/kv/range", every, timeout=10.0)
+    found = member.http("/v3/kv/range", every, timeout=PATIENCE)
     assert found is not None
     return int(found.get("count", 0))
 
@@ -87,7 +87,7 @@ def test_a_data_directory_of_another_cluster_is_refused_and_left_alone(tmp_path:
         shutil.copytree(first.members[0].data_dir, stranger.data_dir)
         stranger.start()
         assert stranger.process is not None
-        assert stranger.process.wait(20) == 1
+        assert stranger.process.wait(PATIENCE) == 1
         assert 'of another cluster: its token is "one", not "two"' in last_line(stranger.log)
         first.members[0].start()
         first.wait_healthy()
@@ -102,7 +102,7 @@ def test_a_member_that_lost_its_data_directory_is_refused_and_the_others_serve(t
         shutil.rmtree(lost.data_dir)
         lost.start()
         assert lost.process is not None
-        assert lost.process.wait(20) == 1
+        assert lost.process.wait(PATIENCE) == 1
         assert "has already been bootstrapped" in last_line(lost.log)
         assert put(second, "more")
         assert count(first) == 2
@@ -127,7 +127,7 @@ def test_a_corrupt_record_in_the_middle_of_the_log_stops_the_member(tmp_path: Pa
         segment.write_bytes(data)
         member.start()
         assert member.process is not None
-        assert member.process.wait(20) == 1
+        assert member.process.wait(PATIENCE) == 1
         line = last_line(member.log)
         assert segment.name in line
         assert line.startswith("tercet: ")
@@ -200,10 +200,10 @@ def test_garbage_on_both_ports_disturbs_nobody(tmp_path: Path) -> None:
         )
         for port in (member.client_port, peer_port):
             for data in garbage:
-                with socket.create_connection((HOST, port), timeout=5) as connection:
+                with socket.create_connection((HOST, port), timeout=PATIENCE) as connection:
                     connection.sendall(data)
                     connection.shutdown(socket.SHUT_WR)
-                    deadline = time.monotonic() + 5
+                    deadline = time.monotonic() + PATIENCE
                     try:
                         while connection.recv(65536):
                             assert time.monotonic() < deadline

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from tercet.net.cluster import plan_members
 
-from .processes import HOST, environment, free_ports, wait_until
+from .processes import PATIENCE, environment, free_ports, hold_port, wait_until
 
 
 class Launcher:
@@ -33,7 +32,7 @@ class Launcher:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -43,11 +42,11 @@ def port() -> int:
     def found() -> int | None:
         (first,) = free_ports(1)
         wanted = plan_members(Path("x"), first_client_port=first, step=10)
+        ports = [port for plan in wanted for port in (plan.client_port, plan.peer_port)]
         try:
-            for plan in wanted:
-                for number in (plan.client_port, plan.peer_port):
-                    with socket.socket() as sock:
-                        sock.bind((HOST, number))
+            for port in ports:
+                if port != first:
+                    hold_port(port)
         except (OSError, OverflowError):
             return None
         return first
@@ -68,7 +67,7 @@ def test_the_cluster_greets_serves_and_keeps_its_data(tmp_path: Path, port: int)
         assert subprocess.check_output(status.split(), env=shell, text=True).count("3.4.35") == 3
 
         second = Launcher(tmp_path / "..", port)
-        assert second.process.wait(20) == 1
+        assert second.process.wait(PATIENCE) == 1
         assert f"port {port}, " in second.text
         second.out.unlink()
 

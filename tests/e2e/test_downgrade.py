@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .processes import Cluster, Member, wait_until
+from .processes import PATIENCE, Cluster, Member, wait_until
 
 
 def ask(member: Member, body: str) -> str:
@@ -16,7 +16,7 @@ def ask(member: Member, body: str) -> str:
         f"http://{member.endpoint}/v3/maintenance/downgrade", data=body.encode()
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             return str(response.read().decode())
     except urllib.error.HTTPError as error:
         return error.read().decode()

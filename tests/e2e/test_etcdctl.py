@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Cluster, environment, wait_until
+from .processes import PATIENCE, Cluster, environment, wait_until
 
 pytestmark = pytest.mark.needs("etcdctl")
 
@@ -79,7 +79,7 @@ class Watcher:
 
     def end(self) -> None:
         self.process.terminate()  # who starts the tests may have SIGINT ignored
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
 
 def test_watch_from_an_old_revision_sees_everything_since(cluster: Cluster, tmp_path: Path) -> None:
@@ -97,18 +97,23 @@ def test_watch_from_an_old_revision_sees_everything_since(cluster: Cluster, tmp_
 
 
 def test_a_lease_takes_its_keys_along_when_it_expires(cluster: Cluster) -> None:
-    lease = cluster.etcdctl("lease", "grant", "2").split()[1]
-    cluster.etcdctl("put", f"--lease={lease}", "leased", "x")
-    assert "attached keys([leased])" in cluster.etcdctl("lease", "timetolive", lease, "--keys")
+
+    def leased() -> str:
+        lease = cluster.etcdctl("lease", "grant", "2").split()[1]
+        said = cluster.etcdctl("put", f"--lease={lease}", "leased", "x", check=False)
+        return lease if said == "OK\n" else ""  # else etcdctl took more than the lease's two seconds
+
+    lease = wait_until("a key is put before its lease ends", leased)
     wait_until("the key is gone", lambda: cluster.etcdctl("get", "leased") == "")
     assert "already expired" in cluster.etcdctl("lease", "timetolive", lease)
 
 
 def test_a_lease_kept_alive_lives_and_a_revoked_one_is_gone(cluster: Cluster) -> None:
-    lease = cluster.etcdctl("lease", "grant", "100").split()[1]
-    assert "keepalived with TTL(100)" in cluster.etcdctl("lease", "keep-alive", "--once", lease)
+    lease = cluster.etcdctl("lease", "grant", "1000").split()[1]
+    assert "keepalived with TTL(1000)" in cluster.etcdctl("lease", "keep-alive", "--once", lease)
     assert lease in cluster.etcdctl("lease", "list")
     cluster.etcdctl("put", f"--lease={lease}", "revoked", "x")
+    assert "attached keys([revoked])" in cluster.etcdctl("lease", "timetolive", lease, "--keys")
     cluster.etcdctl("lease", "revoke", lease)
     assert cluster.etcdctl("get", "revoked") == ""
 
@@ -167,7 +172,7 @@ def test_a_lock_is_held_by_one_at_a_time(cluster: Cluster) -> None:
         subprocess.Popen(["etcdctl", "lock", "counter", str(script)], stdout=subprocess.DEVNULL, env=shared)
         for _ in range(4)
     ]
-    assert [holder.wait(60) for holder in holders] == [0, 0, 0, 0]
+    assert [holder.wait(PATIENCE) for holder in holders] == [0, 0, 0, 0]
     assert cluster.etcdctl("get", "counted", "--print-value-only") == "4\n"
 
 

@@ -133,7 +133,10 @@ def test_with_authentication_nothing_leaks_and_nothing_changes() -> None:
 
 
 def test_the_fuzzer_sees_leaks_and_changes_when_its_users_are_roots(tmp_path: Path) -> None:
-    """The tokens are root's: whatever is asked is told and done, and must be noticed."""
+    """The tokens are root's: whatever is asked is told and done, and must be noticed.
+
+    One after the other: some time a stream turns authentication off, and who comes later tells less.
+    """
 
     class Open(Vault):
         async def fill(self, open_client: Callable[..., Client]) -> None:
@@ -148,11 +151,12 @@ def test_the_fuzzer_sees_leaks_and_changes_when_its_users_are_roots(tmp_path: Pa
         endpoints = [Endpoint((HOST, member.client_port))]
         trio.run(
             partial(
-                fuzz_members, endpoints, seed=1, numbers=range(400), jobs=4, tally=tally,
+                fuzz_members, endpoints, seed=4, numbers=range(100), jobs=1, tally=tally,
                 progress=lambda done: None, alive=lambda: "", vault=Open("0123456789abcdef01234567"),
             )
         )  # fmt: skip
     assert any(": leaked " in finding for finding in tally.findings)
+    assert any(": leaked " not in finding for finding in tally.findings), "much was changed, too"
 
 
 @pytest.mark.parametrize("shift", range(3))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ..net.tls_files import Authority
-from .processes import HOST, Cluster, environment, free_ports, wait_until
+from .processes import HOST, PATIENCE, PATIENT_FLAGS, Cluster, environment, free_ports, wait_until
 
 pytestmark = pytest.mark.needs("etcdctl")
 
@@ -39,7 +39,7 @@ def proxy(cluster: Cluster, *words: str) -> Iterator[str]:
         wait_until("the proxy has started", lambda: "started gRPC proxy" in log.read_text())
         yield address
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -47,8 +47,9 @@ def proxy(cluster: Cluster, *words: str) -> Iterator[str]:
 
 def etcdctl(address: str, *words: str, stdin: str = "") -> str:
     done = subprocess.run(
-        ["etcdctl", "--endpoints", address, *words],
-        input=stdin, capture_output=True, text=True, timeout=30, env=environment() | {"ETCDCTL_API": "3"},
+        ["etcdctl", *PATIENT_FLAGS, "--endpoints", address, *words],
+        input=stdin, capture_output=True, text=True, timeout=PATIENCE,
+        env=environment() | {"ETCDCTL_API": "3"},
     )  # fmt: skip
     return done.stdout + done.stderr
 
@@ -65,7 +66,7 @@ def test_calls_of_every_kind_go_through_and_survive_the_loss_of_a_member(tmp_pat
             metrics = f"http://{address}/metrics"
 
             def watching() -> bool:
-                with urllib.request.urlopen(metrics, timeout=5) as page:
+                with urllib.request.urlopen(metrics, timeout=PATIENCE) as page:
                     text = page.read().decode()
                 return 'grpc_server_msg_sent_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch"' \
                     ',grpc_type="bidi_stream"} 1.0' in text  # fmt: skip
@@ -101,7 +102,7 @@ def test_a_namespace_is_a_cluster_of_its_own_and_the_proxy_its_only_member(tmp_p
         listed = json.loads(etcdctl(address, "member", "list", "-w", "json"))["members"]
         assert [member["clientURLs"] for member in listed] == [[address]]
         assert "larger than max" in etcdctl(address, "put", "k", "x" * 6000)
-        with urllib.request.urlopen(f"{metrics}/health", timeout=5) as page:
+        with urllib.request.urlopen(f"{metrics}/health", timeout=PATIENCE) as page:
             assert page.read() == b'{"health":"true"}'
 
 
@@ -122,7 +123,7 @@ def test_users_are_who_their_tokens_say(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_what_cannot_work_ends_with_its_reason(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     log = tmp_path / "log"
-    assert start([*words, "--listen-addr", f"{HOST}:0"], log).wait(20) == 1
+    assert start([*words, "--listen-addr", f"{HOST}:0"], log).wait(PATIENCE) == 1
     assert said in log.read_text()
 
 
@@ -131,7 +132,7 @@ def test_the_certificate_shown_to_members_must_name_nobody(tmp_path: Path) -> No
     pair = Authority(tmp_path).sign("somebody")
     log = tmp_path / "log"
     words = ["--cert", pair.cert_file, "--key", pair.key_file, "--listen-addr", f"{HOST}:0"]
-    assert start(words, log).wait(20) == 1
+    assert start(words, log).wait(PATIENCE) == 1
     assert "cert has non empty Common Name (somebody)" in log.read_text()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ import trio
 
 from tercet.jepsen_like.real import Report, catch_up, grow, move_leaders
 
-from .processes import HOST, Cluster, Member, environment, free_ports, wait_until
+from .processes import HOST, PATIENCE, Cluster, Member, free_ports, wait_until
 
-NEW_LEADER_SECONDS = 0.5
 LOOSE = "--strict-reconfig-check=false"
 
 
@@ -33,12 +30,7 @@ def play(scene: Any, folder: Path, **options: Any) -> Report:
 
 def etcdctl(cluster: Cluster, *arguments: str) -> str:
     endpoints = ",".join(member.endpoint for member in cluster.members if member.running())
-    run = subprocess.run(
-        ["etcdctl", "--endpoints", endpoints, *arguments],
-        capture_output=True, text=True, timeout=30, env={**environment(), "ETCDCTL_API": "3"}, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    return cluster.etcdctl("--endpoints", endpoints, *arguments)
 
 
 def newcomer(cluster: Cluster, name: str) -> Member:
@@ -77,13 +69,14 @@ def test_a_cluster_grows_to_three_under_load_with_etcds_strict_checks(tmp_path: 
 
 
 def test_no_write_is_lost_while_the_leader_moves_every_half_second(tmp_path: Path) -> None:
-    report = play(move_leaders, tmp_path, seconds=4.0, every=0.5)
-    assert report.numbers["moves"] >= 3
+    report = play(move_leaders, tmp_path, wanted=7, every=0.5)
+    assert report.numbers["moves"] == 7
 
 
 def test_a_follower_catches_up_by_a_snapshot_that_was_cut_in_the_middle(tmp_path: Path) -> None:
     numbers = play(catch_up, tmp_path, megabytes=10).numbers
-    assert numbers["cuts"] == numbers["interruptions"] == 1
+    assert numbers["cuts"] == 1
+    assert numbers["interruptions"] >= 1  # the next snapshot may come while this one is being installed
     # Under load it may need another one afterwards; none is begun twice.
     assert numbers["snapshots_begun"] == numbers["snapshots_received"] >= 1, "it must go on where it was cut"
 
@@ -110,7 +103,7 @@ def test_a_learner_is_promoted_and_a_dead_member_replaced(tmp_path: Path) -> Non
         assert sorted(listed(cluster)) == ["n2", "n3", "n4", "n5"]
 
         dead.start()  # it does not know yet
-        assert dead.process is not None and dead.process.wait(20) == 0
+        assert dead.process is not None and dead.process.wait(PATIENCE) == 0
         assert "the member has been permanently removed from the cluster" in dead.log
 
 
@@ -132,15 +125,17 @@ def test_a_leader_that_is_stopped_hands_over_first(tmp_path: Path) -> None:
     with Cluster(tmp_path, 3) as cluster:
         leader = cluster.leader()
         others = [member for member in cluster.members if member is not leader]
-        before = int(others[0].status()["raftTerm"])
-        assert leader.process is not None
-        leader.process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
+        term = int(leader.status()["raftTerm"])
+        assert leader.stop() == 0
+        wait_until("another member leads", lambda: any(heir_of(term, member) for member in others))
 
-        def another() -> bool:
-            status = others[0].status()
-            return status.get("leader", "0") != "0" and int(status["raftTerm"]) == before + 1
 
-        wait_until("another member leads", another)
-        assert time.monotonic() - started < NEW_LEADER_SECONDS
-        assert leader.process.wait(10) == 0
+def heir_of(term: int, member: Member) -> bool:
+    """Whether a member was told to lead the next term: who has waited for the leader in vain asks first."""
+    lines = [json.loads(line) for line in member.log.splitlines()]
+    said = [(line["role"], line["term"]) for line in lines if line["msg"] == "raft state changed"]
+    if ("leader", term + 1) not in said:
+        return False
+    candidate = said.index(("candidate", term + 1))
+    assert said[candidate - 1][0] == "follower", said
+    return True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Cluster, wait_until
+from .processes import PATIENCE, Cluster, wait_until
 
 pytestmark = pytest.mark.needs("etcd", "etcdctl")
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
@@ -24,7 +24,7 @@ def scrape(folder: Path, program: str, size: int) -> str:
         first = cluster.members[0]
 
         def page() -> str:
-            with urllib.request.urlopen(f"http://{first.endpoint}/metrics", timeout=5) as response:
+            with urllib.request.urlopen(f"http://{first.endpoint}/metrics", timeout=PATIENCE) as response:
                 return str(response.read().decode())
 
         cluster.etcdctl("put", "a", "1")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ..conftest import missing_program
-from .processes import HOST, Cluster, environment, free_ports, wait_until
+from .processes import HOST, PATIENCE, Cluster, environment, free_ports, wait_until
 
 PATRONI = Path(__file__).parent.parent.parent / ".tools" / "patroni" / "bin"
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -78,7 +78,7 @@ class PatroniNode:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-            self.process.wait(20)
+            self.process.wait(PATIENCE)
             self.process = None
 
     def _postmasters(self) -> list[int]:
@@ -106,8 +106,9 @@ class PatroniNode:
     def sql(self, text: str) -> str:
         psql = [str(POSTGRESQL[-1] / "psql"), "-h", HOST, "-p", str(self.sql_port), "-U", "postgres"]
         done = subprocess.run(
-            [*psql, "-Atc", text, "postgres"], capture_output=True, text=True, timeout=30, env=environment()
-        )
+            [*psql, "-Atc", text, "postgres"],
+            capture_output=True, text=True, timeout=PATIENCE, env=environment(),
+        )  # fmt: skip
         return done.stdout.strip() if done.returncode == 0 else f"error: {done.stderr}"
 
 
@@ -127,24 +128,27 @@ def nodes(tmp_path: Path) -> Iterator[tuple[Cluster, PatroniNode, PatroniNode]]:
 def test_patroni_elects_fails_over_and_recovers(nodes: tuple[Cluster, PatroniNode, PatroniNode]) -> None:
     cluster, alpha, beta = nodes
     alpha.start()
-    wait_until("alpha is primary", alpha.is_primary, 60)
+    wait_until("alpha is primary", alpha.is_primary)
     beta.start()
-    wait_until("beta is a replica", beta.is_replica, 60)
-    assert alpha.sql("create table t (n int); insert into t values (1)") != "error"
-    wait_until("beta has the row", lambda: beta.sql("select n from t") == "1", 30)
+    wait_until("beta is a replica", beta.is_replica)
+    assert not alpha.sql("create table t (n int); insert into t values (1)").startswith("error")
+    wait_until("beta has the row", lambda: beta.sql("select n from t") == "1")
+    timeline = "select timeline_id from pg_control_checkpoint()"
+    before = alpha.sql(timeline)
 
     leader = cluster.leader()
     leader.stop(signal.SIGKILL)  # of the three members: Patroni goes on with the others
     cluster.wait_healthy([member for member in cluster.members if member is not leader])
-    assert alpha.is_primary()
+    wait_until("alpha says that it is primary", alpha.is_primary)
+    assert alpha.sql(timeline) == before, "it was primary all the time"
     leader.start()
 
     alpha.kill()
-    wait_until("beta takes over once alpha's lease has run out", beta.is_primary, 60)
+    wait_until("beta takes over once alpha's lease has run out", beta.is_primary)
     assert beta.sql("insert into t values (2); select count(*) from t").splitlines()[-1] == "2"
 
     alpha.start()
-    wait_until("alpha comes back as a replica", alpha.is_replica, 60)
-    wait_until("alpha has both rows", lambda: alpha.sql("select count(*) from t") == "2", 30)
+    wait_until("alpha comes back as a replica", alpha.is_replica)
+    wait_until("alpha has both rows", lambda: alpha.sql("select count(*) from t") == "2")
     leader_key = cluster.etcdctl("get", "/service/demo/leader", "--print-value-only").strip()
     assert leader_key == "beta"

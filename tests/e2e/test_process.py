@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import HOST, Cluster, environment, free_ports, wait_until
+from .processes import HOST, PATIENCE, Cluster, environment, free_ports, wait_until
 
 
 def test_the_log_goes_where_it_was_told_to(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_log_that_cannot_be_is_an_error_at_once(flags: list[str], words: str) 
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=20,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert words in done.stderr
@@ -54,7 +54,7 @@ def test_the_supervisor_is_told_when_requests_are_taken(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(20)
+        supervisor.settimeout(PATIENCE)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         with Cluster(tmp_path / "data"):
             assert supervisor.recv(100) == b"READY=1"
@@ -74,9 +74,9 @@ def test_http_clients_can_have_ports_of_their_own(tmp_path: Path) -> None:
         assert member.http("/version")["etcdserver"] == "3.4.35"
         answer = member.http("/v3/kv/put", {"key": "YQ==", "value": "YQ=="})
         assert answer["header"]["revision"] == "2"
-        with urllib.request.urlopen(f"http://{HOST}:{metrics}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{HOST}:{metrics}/metrics", timeout=PATIENCE) as response:
             assert b"etcd_server_has_leader 1" in response.read()
-        with socket.create_connection((HOST, grpc_port), timeout=10) as plain:
+        with socket.create_connection((HOST, grpc_port), timeout=PATIENCE) as plain:
             plain.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
             assert plain.recv(1000) == b""
 
@@ -98,7 +98,7 @@ def test_the_log_can_be_silenced_while_running(tmp_path: Path) -> None:
         request = urllib.request.Request(
             f"http://{member.endpoint}/config/local/log", data=b'{"Level":"ERROR"}', method="PUT"
         )
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             assert response.status == 204
         quiet = len(member.log)
         member.stop()

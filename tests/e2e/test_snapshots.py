@@ -20,7 +20,7 @@ from tercet.core.mvcc.record import value_of
 from tercet.net.real import real_world
 from tercet.net.restore import RestoreOptions, RestoreRefused, restore
 
-from .processes import Cluster, Member, environment, wait_until
+from .processes import PATIENCE, Cluster, Member, environment, wait_until
 
 pytestmark = pytest.mark.needs("etcd", "etcdctl")
 
@@ -104,7 +104,7 @@ def restore_with_etcdctl(snapshot: Path, cluster: Cluster) -> None:
         ["etcdctl", "snapshot", "restore", str(snapshot), "--data-dir", str(first.data_dir),
          "--name", first.name, "--initial-cluster", f"{first.name}={peer_url(first)}",
          "--initial-cluster-token", "travel", "--initial-advertise-peer-urls", peer_url(first)],
-        capture_output=True, text=True, timeout=30, env=environment() | {"ETCDCTL_API": "3"},
+        capture_output=True, text=True, timeout=PATIENCE, env=environment() | {"ETCDCTL_API": "3"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Cluster, Member, environment, free_ports, wait_until
+from .processes import PATIENCE, Cluster, Member, environment, free_ports, wait_until
 
 #: What appears in the data directory of a member that starts for the first time, in this order.
 _APPEARING = ("member", "member/wal/lock", "member/wal/*.wal", "member/backend*")
@@ -37,7 +37,7 @@ def test_a_second_process_on_a_data_directory_is_told_and_ends_and_the_first_goe
         second = Member("second", client, peer, tmp_path, arguments)
         second.start()
         assert second.process is not None
-        assert second.process.wait(20) == 1
+        assert second.process.wait(PATIENCE) == 1
         assert f"{first.data_dir} is in use by another process" in second.log
         assert "Traceback" not in second.log
         assert first.http("/v3/kv/put", {"key": "YQ==", "value": "MQ=="}) is not None
@@ -74,7 +74,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
             body = {"key": f"a{number:03d}", "value": "eHh4"}
             assert source.members[0].http("/v3/kv/put", body) is not None
         done = tercetctl("--endpoints", source.endpoints, "snapshot", "save", str(folder / "snapshot.db"))
-        assert done.wait(30) == 0
+        assert done.wait(PATIENCE) == 0
     return folder / "snapshot.db"
 
 
@@ -95,7 +95,7 @@ def test_a_restore_that_was_killed_never_passes_for_the_whole_state(
     kill_when(restoring, member.data_dir, appearing)
     began = any(path.name != "restoring.tmp" for path in (member.data_dir / "member").glob("*"))
     if member.data_dir.exists():
-        assert tercetctl(*words).wait(30) == 1
+        assert tercetctl(*words).wait(PATIENCE) == 1
     try:
         member.start()
         assert member.process is not None

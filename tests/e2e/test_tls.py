@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..net.tls_files import Authority, Pair
-from .processes import HOST, Cluster, environment, free_ports, wait_until
+from .processes import HOST, PATIENCE, PATIENT_FLAGS, Cluster, environment, free_ports, wait_until
 
 pytestmark = pytest.mark.needs("etcdctl")
 
@@ -23,10 +23,12 @@ def context(authority: Authority, client: Pair | None = None) -> ssl.SSLContext:
     return found
 
 
-def etcdctl(*words: str, seconds: float = 10.0) -> subprocess.CompletedProcess[str]:
+def etcdctl(*words: str, patient: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run etcdctl; not patient: what it does is refused, and it would try again."""
+    times = PATIENT_FLAGS if patient else ("--command-timeout=2s",)
     return subprocess.run(
-        ["etcdctl", "--command-timeout=2s", *words],
-        capture_output=True, text=True, timeout=seconds, env=environment() | {"ETCDCTL_API": "3"},
+        ["etcdctl", *times, *words],
+        capture_output=True, text=True, timeout=PATIENCE, env=environment() | {"ETCDCTL_API": "3"},
     )  # fmt: skip
 
 
@@ -51,9 +53,9 @@ def test_mutual_tls_between_members_and_with_clients(tmp_path: Path) -> None:
         blind = ["--insecure-skip-tls-verify", "--insecure-transport=false"]
         assert etcdctl("--endpoints", urls, *blind, *show, "get", "a").stdout == "a\n1\n"
         for refused in (trust, [*trust, "--cert", member.key_file, "--key", member.key_file], []):
-            assert etcdctl("--endpoints", urls, *refused, "get", "a").returncode != 0
+            assert etcdctl("--endpoints", urls, *refused, "get", "a", patient=False).returncode != 0
         plain = urls.replace("https", "http")
-        assert etcdctl("--endpoints", plain, "get", "a").returncode != 0
+        assert etcdctl("--endpoints", plain, "get", "a", patient=False).returncode != 0
         assert "tls: client didn't provide a certificate" in "".join(one.log for one in cluster.members)
         assert cluster.members[0].http("/version")["etcdserver"] == "3.4.35"
 
@@ -71,7 +73,7 @@ def test_three_members_with_self_made_peer_certificates(tmp_path: Path) -> None:
         assert (fixtures / "cert.pem").read_bytes() == made
         assert cluster.etcdctl("--endpoints", first.endpoint, "get", "a") == "a\n1\n"
         with socket.create_connection((HOST, first.peer_port)) as plain:
-            plain.settimeout(10)
+            plain.settimeout(PATIENCE)
             plain.sendall(b"GET /members HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"HTTP" not in plain.recv(1000)
 
@@ -151,7 +153,7 @@ def test_browsers_get_http_1_and_grpc_gets_http_2(tmp_path: Path) -> None:
             ) as tls:
                 assert tls.selected_alpn_protocol() == chosen
         url = f"https://{HOST}:{metrics}/metrics"
-        with urllib.request.urlopen(url, context=context(authority), timeout=9) as page:
+        with urllib.request.urlopen(url, context=context(authority), timeout=PATIENCE) as page:
             assert b"etcd_server_has_leader 1.0" in page.read()
 
 
@@ -168,7 +170,7 @@ def test_a_member_without_usable_certificates_says_so_and_ends(
     try:
         member.start()
         assert member.process is not None
-        assert member.process.wait(20) == 1
+        assert member.process.wait(PATIENCE) == 1
         assert words in member.log
     finally:
         cluster.end()
