@@ -141,11 +141,15 @@ class Applier:
         """Answer those of these proposals that are out of time; how many. They were never in any log."""
         waiters = self.waiters
         late = [number for number in sequences if number in waiters and waiters[number][1] <= now]
-        for sequence in late:
-            done, _, size = waiters.pop(sequence)
+        return self.refuse(late, error)
+
+    def refuse(self, sequences: Iterable[int], error: RpcError) -> int:
+        """Answer these proposals, which did not happen and will not; how many somebody waited for."""
+        found = [self.waiters.pop(sequence) for sequence in sequences if sequence in self.waiters]
+        for done, _, size in found:
             self.waiting_bytes -= size
             done(error)
-        return len(late)
+        return len(found)
 
     def fail_all(self, error: RpcError) -> None:
         """Answer everybody with ``error``: the member stops."""

@@ -108,6 +108,10 @@ class MemberConfig:
     log_format: str = "json"  # or console
     trace_file: str = ""  # "": no trace
     wal_segment_bytes: int = 67_108_864  # capacity of one WAL file, >= 4096; small in simulations
+    #: Proposals that this member as leader lets wait for a majority; beyond it they are refused; 0: no limit.
+    max_uncommitted_bytes: int = 134_217_728
+    #: Of unanswered appends to one member; one may go beyond. It fits into a peer's queue; 0: no limit.
+    max_inflight_bytes: int = 16_777_216
     #: Seed of everything this member draws by hash (election timeouts); drawn at start-up in production.
     seed: int = 0
 

@@ -8,7 +8,7 @@ event), applies what is committed, answers, and flushes the dirty client connect
 waits, the more one turn, one frame, one sync and one flush carry.
 
 An unexpected exception ends ``run`` and with it the member: a node that guesses is worse than one that
-is down. Ticks that were missed (a paused process) are not made up for, but with leases, which count them.
+is down. Ticks that were missed (a paused process) are not made up for, but by a leader with leases.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ from .world import World
 
 __all__ = ["CoreLoop", "Limits"]
 
-#: With leases: from so many ticks without one on, those that were missed are made up for.
-LATE_TICKS: Final = 2
+#: Of a tick: what a sum of floats may lack.
+ROUNDING: Final = 1e-6
+#: Why the core drops a proposal that is not worth another try.
+TOO_MUCH_WAITS: Final = "propose/uncommitted-limit"
 
 
 class Limits:
@@ -137,6 +139,7 @@ class CoreLoop:
         self._leader_replaced_at = float("-inf")  # when another leader followed it
         self._stopped = False
         self._lease = state.config.read_only_lease
+        self._ticked_until = self._now  # what the newest tick stands for, or earlier
         self._bed = Bed()
         # The mailbox, besides proposals and reads.
         self._tick_due = False
@@ -231,12 +234,13 @@ class CoreLoop:
         )
 
     def _turn(self) -> None:
-        if self._lease:
-            self._count_missed_ticks()
-        if self._tick_due:
-            self._tick_due = False
+        if self._lease and self.role == Role.LEADER:
+            self._tick_by_clock()
+        elif self._tick_due:
+            self._ticked_until = self._world.clock.monotonic()
             self._step(Tick())
             self._sweep()
+        self._tick_due = False
         if self._durable:
             self._take_durable()
         if self._inbox:
@@ -278,10 +282,11 @@ class CoreLoop:
             if self.machine.members.version != self._members_version:
                 self._note_members()
             self._step(Applied(applier.applied_index, refused))
-            behind = self._state.commit_index > applier.applied_index + self.limits.apply_gap
-            self._room = -1 if behind or self.is_learner else self.limits.max_request_bytes
             if self._send:
                 self._send_now()
+        # Also when nothing could be applied: the own disk may be behind a majority without it.
+        behind = self._state.commit_index > applier.applied_index + self.limits.apply_gap
+        self._room = -1 if behind or self.is_learner else self.limits.max_request_bytes
         if self._soft_state is not None:
             self._tell_soft_state()
         self._reads.release(applier.applied_index)
@@ -330,10 +335,22 @@ class CoreLoop:
         if effects.dropped_reads:
             self._reads.drop(effects.dropped_reads)
         if effects.dropped or effects.dropped_conf_changes:
-            self._proposing.hold(effects.dropped, effects.dropped_conf_changes, self._now)
+            self._take_back(effects)
         if effects.install is not None:
             self._applier.forget_queue()  # the snapshot stands for all of it
             self._installing.want(effects.install)
+
+    def _take_back(self, effects: Effects) -> None:
+        """What the core did not take waits for another try, unless too much waits already.
+
+        One step takes or drops all its entries, so the rule that it names holds for all of them.
+        """
+        dropped = effects.dropped
+        if any(refusal.rule == TOO_MUCH_WAITS for refusal in effects.refusals):
+            self.failed_proposals += self._proposing.refuse(dropped, rpc_errors.TOO_MANY_REQUESTS)
+            dropped = ()
+        if dropped or effects.dropped_conf_changes:
+            self._proposing.hold(dropped, effects.dropped_conf_changes, self._now)
 
     def _send_now(self) -> None:
         """Send what was gathered; what was to be forwarded and did not leave waits for the leader."""
@@ -410,11 +427,18 @@ class CoreLoop:
             self._tick_due = True
             self._bed.wake()
 
-    def _count_missed_ticks(self) -> None:
-        """A lease is counted in ticks: those that a stopped process has missed have to be there first."""
-        passed = (self._world.clock.monotonic() - self._now) / self._tick_seconds
-        if passed >= LATE_TICKS:
-            for _ in range(min(int(passed), self._state.config.election_ticks)):
+    def _tick_by_clock(self) -> None:
+        """A lease is counted in ticks: all whose time has come have to be there before a turn's reads.
+
+        So neither a stopped process nor a loop that is always late counts slower than its clock runs. What
+        exceeds an election timeout changes nothing any more. Who follows loses ticks, like everybody without
+        leases: it may keep a promise for longer, never for less.
+        """
+        passed = (self._world.clock.monotonic() - self._ticked_until) / self._tick_seconds
+        whole = int(passed + ROUNDING)
+        if whole:
+            self._ticked_until += whole * self._tick_seconds
+            for _ in range(min(whole, self._state.config.election_ticks)):
                 self._step(Tick())
             self._sweep()
 

@@ -4,6 +4,7 @@ The core takes proposals only when it knows a leader, and drops what it cannot t
 being handed over; another change of members is under way). What it dropped did not happen and will not, so
 it waits here for the next try: the next tick or another leader. It is forgotten when its client has been
 answered, at its deadline at the latest. Other members' proposals that come back are kept in ``Forwarded``.
+What the core drops because too much waits for a majority already is refused at once (``refuse``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tercet.core.raft.types import ConfChange, Event, Propose, ProposeConfChange
+from tercet.core.rpc_errors import RpcError
 
 from .apply import Applier
 from .forwarded import Forwarded, proposer_of
@@ -77,6 +79,13 @@ class Proposing:
         self.entries = [data for data in entries if self._awaited(data)] + self.entries
         self.changes = [change for change in changes if self._awaited(change.context)] + self.changes
         self._forwarded.keep(entries, changes, now)
+
+    def refuse(self, entries: Sequence[bytes], error: RpcError) -> int:
+        """Answer the clients of what the core dropped for good; how many.
+
+        Other members' are forgotten: nothing tells their members, so their clients run out of time.
+        """
+        return self._applier.refuse(map(self._sequence_of, entries), error)
 
     def forget_answered(self) -> None:
         """Drop those whose clients have been answered while they waited."""

@@ -100,6 +100,8 @@ def _raft_config(config: MemberConfig, member_id: int, entries: tuple[Entry, ...
         voters=first_voters(entries),
         election_ticks=max(ELECTION_TICKS_MIN, config.election_timeout_ms // config.heartbeat_interval_ms),
         pre_vote=config.pre_vote,
+        max_inflight_bytes=config.max_inflight_bytes,
+        max_uncommitted_bytes=config.max_uncommitted_bytes,
         read_only_lease=config.read_only_lease,
         seed=config.seed,
     )

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from tercet.core.raft import Effects, Entry, Progress, RaftState, Role, SnapshotMeta
 
-__all__ = ["Invariants", "Violation"]
+__all__ = ["Invariants", "Violation", "check_decided"]
 
 _LEADER = int(Role.LEADER)
 
@@ -92,7 +92,7 @@ class Invariants:
         if after.commit_index != before.commit_index:
             self._check_commit(node_id, before.commit_index, after)
             if after.role == _LEADER:
-                _check_decided(node_id, after)
+                check_decided(node_id, after)
         if after.commit_index > after.log.last_index:
             raise _beyond_log(node_id, after)
         if after.leadership is not None and after.leadership is not before.leadership:
@@ -220,7 +220,7 @@ class Invariants:
             raise Violation("configuration", story)
 
 
-def _check_decided(node_id: int, leader: RaftState) -> None:
+def check_decided(node_id: int, leader: RaftState) -> None:
     """Joint safety: a leader commits what a majority of each group of its configuration holds, no less."""
     assert leader.leadership is not None
     commit, configuration = leader.commit_index, leader.configuration

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from . import following, leases, quorum, reads, replication, transfer
+from . import following, leases, proposals, quorum, reads, replication, transfer
 from .log import Log
 from .progress import Progress, ProgressState
 from .quorum import VoteResult
@@ -25,7 +25,7 @@ from .types import Role, Tick, TimeoutNow, VoteReply, VoteRequest
 __all__ = [
     "answer_vote", "become_follower", "become_leader", "campaign", "hear_commit", "log_up_to_date",
     "may_campaign", "may_vote", "on_timeout_now", "on_vote_reply", "on_vote_request", "protects_leader",
-    "tick", "vote_refusal",
+    "refuse_vote", "tick", "vote_refusal",
 ]
 
 
@@ -52,6 +52,10 @@ def _leader_tick(state: RaftState, leadership: Leadership, duty: Duty) -> RaftSt
             leadership = replace(leadership, progress=progress)
     if leadership.transfer_target:
         leadership = transfer.tick(state, leadership, duty)
+        if not leadership.transfer_target:
+            state = proposals.leave_if_due(replace(state, leadership=leadership), duty)
+            assert state.leadership is not None
+            leadership = state.leadership
     if leadership.lease is not None:
         leadership = leases.ticked(leadership, leadership.lease)
     beats = leadership.heartbeat_elapsed + 1
@@ -78,7 +82,7 @@ def _quorum_heard(state: RaftState, leadership: Leadership, duty: Duty) -> bool:
 
 
 def become_follower(state: RaftState, term: int, leader_id: int, duty: Duty) -> RaftState:
-    """Follow ``leader_id`` (0: nobody yet) in ``term`` (>= the current one); what a leader had is dropped.
+    """Follow ``leader_id`` (0: nobody) in ``term`` (>= the current one; 5.1); what a leader had is dropped.
 
     The election timer starts anew only when there is a leader to wait for, or when a leader steps down:
     a candidate that cannot win must not keep others from campaigning.
@@ -97,7 +101,7 @@ def become_follower(state: RaftState, term: int, leader_id: int, duty: Duty) -> 
         granted=(),
         refused=(),
         leadership=None,
-        session=-1,
+        asked=(0, 0),
     )
 
 
@@ -119,6 +123,10 @@ def may_campaign(state: RaftState) -> str:
 
 def on_timeout_now(state: RaftState, message: TimeoutNow, duty: Duty) -> RaftState:
     """The leader hands over: campaign at once, without pre-vote (thesis 3.10)."""
+    rule = may_campaign(state)
+    if rule:  # the leader goes on, so it stays known
+        duty.refuse(rule)
+        return state
     return campaign(state, duty, forced=True)
 
 
@@ -264,14 +272,14 @@ def hear_commit(state: RaftState, message: VoteRequest | VoteReply, duty: Duty) 
 
 
 def on_vote_request(state: RaftState, request: VoteRequest, duty: Duty) -> RaftState:
-    """Grant or refuse a vote or pre-vote; the request's term is not below ours."""
-    if leases.promises_kept(state) and not request.forced:
+    """Grant or refuse a vote or pre-vote (figure 2, RequestVote); the request's term is not below ours."""
+    if leases.promises_kept(state) and not request.forced:  # thesis 6.4.1
         refuse_vote(state, request, "vote/leader-alive", duty)
         return state
-    if not may_vote(state, request):
+    if not may_vote(state, request):  # 5.2
         refuse_vote(state, request, "vote/already-voted", duty)
         return state
-    if not log_up_to_date(state.log, request.last_log_index, request.last_log_term):
+    if not log_up_to_date(state.log, request.last_log_index, request.last_log_term):  # 5.4.1
         refuse_vote(state, request, "vote/log-not-up-to-date", duty)
         return state
     reply = VoteReply(
@@ -295,6 +303,10 @@ def on_vote_reply(state: RaftState, reply: VoteReply, duty: Duty) -> RaftState:
         duty.refuse("message/late-reply", f"vote of {reply.sender} in term {reply.term}")
         return state
     if reply.sender in state.granted or reply.sender in state.refused:
+        duty.refuse("vote/counted-already", f"of {reply.sender} in term {reply.term}")
+        return state
+    if reply.sender not in state.configuration.voters and reply.sender not in state.configuration.outgoing:
+        duty.refuse("message/stranger", f"vote of {reply.sender}")
         return state
     if reply.vote_granted:
         state = replace(state, granted=(*state.granted, reply.sender))
@@ -329,7 +341,7 @@ def become_leader(state: RaftState, duty: Duty) -> RaftState:
         election_elapsed=0,
         granted=(),
         refused=(),
-        session=-1,
+        asked=(0, 0),
         leadership=Leadership(
             progress,
             pending_conf_index=state.log.last_index,

@@ -67,6 +67,7 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
         return replace(state, election_elapsed=0)
     if log.term_at(prev) != request.prev_log_term:  # figure 2, AppendEntries, step 2
         if prev < log.base_index:
+            duty.refuse("append/compacted", f"entry {prev} of term {request.prev_log_term}")
             _acknowledge_committed(state, request, duty)
         else:
             _refuse_append(state, request, duty)
@@ -111,7 +112,6 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
         persisted_index=persisted_index,
         released_index=released,
         conflict_term=conflict_term,
-        session=request.session if request.session > state.session else state.session,
     )
 
 
@@ -162,19 +162,18 @@ def _refuse_append(state: RaftState, request: AppendRequest, duty: Duty) -> None
 
 
 def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty) -> RaftState:
-    """The leader is alive and has committed so far.
+    """The leader is alive, and has committed an entry that this node has confirmed (figure 3, log matching).
 
-    It tells a commit index only as far as this node has confirmed the log; but a heartbeat may be late, and
-    from before this node was removed, wiped and added again. Its session tells, but not for certain: a late
-    append may have given this life the session of another. So the leader is asked before the disk is blamed.
+    Whoever holds that very entry commits up to it. Whoever does not holds less than was confirmed: by this
+    node, whose disk has lost it, or by an earlier life of it, before it was removed, wiped and added again.
+    So it asks the leader, which knows by the session, before it blames its disk.
     """
     commit = request.leader_commit
-    own = _is_of_this_life(state, request)
-    lacks = commit if own and commit > state.log.last_index else 0
-    if lacks and request.lost:
+    lacks = commit > state.commit_index and state.log.term_at(commit) != request.commit_term
+    if lacks and request.lost and state.asked == (request.session, commit):
         raise Corruption(
-            f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit}, but "
-            f"its log ends at {state.log.last_index}: durable entries were lost"
+            f"leader {request.sender} of term {request.term} has seen this node confirm entry {commit} of "
+            f"term {request.commit_term}, but {_instead(state.log, commit)}: durable entries were lost"
         )
     if lacks or not request.quiet:
         duty.send += (
@@ -183,23 +182,18 @@ def on_heartbeat_request(state: RaftState, request: HeartbeatRequest, duty: Duty
                 to=request.sender,
                 term=state.current_term,
                 context=request.context,
-                lacks=lacks,
+                lacks=commit if lacks else 0,
                 session=request.session if lacks else 0,
             ),
         )
-    state = replace(state, election_elapsed=0)
-    if commit <= state.commit_index:
-        return state
-    if lacks or not own:
-        rule = "heartbeat/beyond-log" if lacks else "heartbeat/other-session"
-        duty.refuse(rule, f"commit index {commit}")
-        return state
-    return learn_commit(state, commit, state.log.term_at(commit))
+    if lacks:
+        duty.refuse("heartbeat/not-held", f"commit index {commit} of term {request.commit_term}")
+        return replace(state, election_elapsed=0, asked=(request.session, commit))
+    return learn_commit(replace(state, election_elapsed=0), commit, request.commit_term)
 
 
-def _is_of_this_life(state: RaftState, request: HeartbeatRequest) -> bool:
-    """Whether what a heartbeat tells may have been confirmed in this life of the node."""
-    if state.session >= 0:
-        return request.session == state.session
-    # Not known since the start; but whoever is a member of nothing has confirmed nothing (bug B14).
-    return request.leader_commit <= state.log.last_index or bool(state.configuration.members)
+def _instead(log: Log, index: int) -> str:
+    """What a log holds at a place where it should hold something else."""
+    if index > log.last_index:
+        return f"its log ends at {log.last_index}"
+    return f"its log holds one of term {log.term_at(index)} there"

@@ -6,8 +6,9 @@ from the moment it heard that heartbeat, to refuse its vote for ``election_ticks
 from its commit index until ``lease_ticks`` of its own ticks have passed since it *sent* the round.
 
 What this bears: any member's clock may run up to (election_ticks - 1) / lease_ticks times as fast as the
-leader's (1.8 with the defaults 10 and 5). What it does not bear: a leader whose clock stands still while the
-world goes on, e.g. a paused process or virtual machine; ReadIndex (``reads``) does.
+leader's (1.8 with the defaults 10 and 5). What it does not bear: a leader that is not told of time that
+passes. A driver must let all ticks pass whose time has come before it lets anybody read; where the clock
+itself stands still, as in a suspended machine, only ReadIndex (``reads``) is safe.
 
 Three things end a lease before its time. A transfer of leadership asks voters to break their promise. A
 change of the configuration changes whose promises count. And a promise must outlive a crash: a node that
@@ -23,7 +24,7 @@ from msgspec.structs import replace
 from . import quorum
 from .state import Config, Leadership, Lease, RaftState
 
-__all__ = ["confirmed", "ended", "lease_ticks", "promises_kept", "ticked", "valid", "with_round"]
+__all__ = ["broken", "confirmed", "ended", "lease_ticks", "promises_kept", "ticked", "valid", "with_round"]
 
 
 def lease_ticks(config: Config) -> int:

@@ -145,7 +145,7 @@ def refused(progress: Progress, reply: AppendReply, log: Log) -> Progress | None
         if reply.prev_log_index <= progress.match_index:
             return None
         return rewound(progress, progress.match_index + 1)
-    if reply.prev_log_index != progress.next_index - 1:
+    if reply.prev_log_index != progress.next_index - 1 or 0 < reply.prev_log_index <= progress.match_index:
         return None
     hint = log.last_not_after_term(reply.hint_index, reply.hint_term)
     return rewound(progress, max(min(reply.prev_log_index, hint + 1), progress.match_index + 1))

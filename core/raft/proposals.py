@@ -150,9 +150,9 @@ def _append_conf_change(
     rule, detail = "", ""
     if leadership.transfer_target:
         rule, detail = "propose/transferring", f"to {leadership.transfer_target}"
-    elif not may_change(state):
+    elif not may_change(state):  # thesis 4.1, erratum of 2015
         rule, detail = "conf/not-ready", f"in term {state.current_term}"
-    elif change_pending(state, leadership):
+    elif change_pending(state, leadership):  # 6: one at a time
         rule, detail = "conf/pending", f"until {leadership.pending_conf_index} is applied"
     else:
         try:
@@ -164,6 +164,20 @@ def _append_conf_change(
         duty.refuse(rule, detail)
         return state
     return append_conf_change(state, change, duty)
+
+
+def leave_if_due(state: RaftState, duty: Duty) -> RaftState:
+    """Whoever leads in a joint configuration leaves it, once all that it found in its log is applied.
+
+    Not while it hands over: the target would lack the entry, and lose the election (thesis 3.10). It is the
+    next leader that leaves then, or this one when the transfer has failed.
+    """
+    leadership = state.leadership
+    if leadership is None or leadership.transfer_target or not state.configuration.auto_leave:
+        return state
+    if change_pending(state, leadership):
+        return state
+    return append_conf_change(state, ConfChange(), duty)
 
 
 def append_conf_change(state: RaftState, change: ConfChange, duty: Duty) -> RaftState:

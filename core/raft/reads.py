@@ -21,8 +21,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from . import leases, quorum
+from .heartbeats import heartbeat_to, known_commit
 from .state import Duty, Leadership, PendingRead, RaftState
-from .types import HeartbeatRequest, ReadIndex, ReadIndexReply, ReadIndexRequest, ReadState
+from .types import ReadIndex, ReadIndexReply, ReadIndexRequest, ReadState
 
 __all__ = [
     "confirm", "drop", "leader_is_ready", "on_read_index_reply", "on_read_index_request", "read_index",
@@ -66,6 +67,7 @@ def on_read_index_reply(state: RaftState, message: ReadIndexReply, duty: Duty) -
 
 
 def _enter(state: RaftState, asker: int, context: int, duty: Duty) -> RaftState:
+    """Take a read in at the leader: the steps of thesis 6.4, beginning with 1."""
     leadership = state.leadership
     assert leadership is not None
     pending = leadership.reads
@@ -111,16 +113,8 @@ def _start_round(state: RaftState, duty: Duty) -> RaftState:
     node_id = state.config.node_id
     for peer in leadership.progress:
         if peer.node_id != node_id:
-            duty.send += (
-                HeartbeatRequest(
-                    sender=node_id,
-                    to=peer.node_id,
-                    term=state.current_term,
-                    leader_commit=min(peer.match_index, state.commit_index),
-                    context=leadership.read_round,
-                    session=peer.session,
-                ),
-            )
+            commit = known_commit(state, peer)
+            duty.send += (heartbeat_to(state, peer, commit, context=leadership.read_round),)
     return confirm(replace(state, leadership=leadership), duty)
 
 
@@ -162,7 +156,7 @@ def _answer(state: RaftState, read: PendingRead, duty: Duty) -> None:
 
 def drop(state: RaftState, leadership: Leadership, duty: Duty) -> None:
     """The leader steps down: its own unconfirmed reads are told; other members ask again by themselves."""
-    lost = tuple(read.context for read in leadership.reads if read.asker == state.config.node_id)
-    if lost:
-        duty.dropped_reads += lost
-        duty.refuse("read/leader-changed", f"{len(lost)} reads")
+    if leadership.reads:
+        own = [read.context for read in leadership.reads if read.asker == state.config.node_id]
+        duty.dropped_reads += tuple(own)
+        duty.refuse("read/leader-changed", f"{len(leadership.reads)} reads")

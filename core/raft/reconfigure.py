@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from . import election, leases, membership, proposals, reads, replication
 from .progress import Progress
 from .state import Duty, Leadership, RaftState
-from .types import Applied, ConfChange, Entry
+from .types import Applied, Entry
 
 __all__ = ["applied", "joined"]
 
@@ -37,7 +37,7 @@ def applied(state: RaftState, event: Applied, duty: Duty) -> RaftState:
             duty.refuse("conf/refused", f"entry {entry.index}")
         else:
             state = _take_effect(state, entry, duty)
-    return _leave_if_due(state, duty)
+    return proposals.leave_if_due(state, duty)
 
 
 def _take_effect(state: RaftState, entry: Entry, duty: Duty) -> RaftState:
@@ -90,15 +90,3 @@ def joined(member: int, next_index: int, session: int) -> Progress:
 def _with_reads(state: RaftState, duty: Duty) -> RaftState:
     assert state.leadership is not None
     return reads.confirm(state, duty) if state.leadership.reads else state
-
-
-def _leave_if_due(state: RaftState, duty: Duty) -> RaftState:
-    """Whoever leads in a joint configuration leaves it, once all that it found in its log is applied."""
-    leadership = state.leadership
-    if leadership is None or not state.configuration.auto_leave:
-        return state
-    if proposals.change_pending(state, leadership):
-        return state
-    return proposals.append_conf_change(state, ConfChange(), duty)
-
-

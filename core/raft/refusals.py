@@ -21,6 +21,7 @@ RULES: dict[str, Rule] = {
     "message/stranger": Rule("The message is for another node, or from nobody this node counts with.", "6"),
     "message/late-reply": Rule("The reply answers a question this node no longer asks.", "5.2"),
     "vote/already-voted": Rule("A node gives at most one vote in a term.", "5.2"),
+    "vote/counted-already": Rule("The answer of that voter is counted already.", "5.2"),
     "vote/log-not-up-to-date": Rule("The candidate's log ends before this node's log does.", "5.4.1"),
     "vote/leader-alive": Rule(
         "A leader was heard within the smallest election timeout: nobody may replace it.", "6; thesis 4.2.3"
@@ -30,12 +31,25 @@ RULES: dict[str, Rule] = {
         "The leader has not heard a majority for an election timeout and steps down.", "thesis 6.2"
     ),
     "append/no-match": Rule("There is no entry of that term before the new entries.", "5.3"),
-    "append/stale-refusal": Rule("The refusal is older than what the follower has confirmed since.", "5.3"),
+    "append/compacted": Rule(
+        "What comes before the new entries is compacted here: what is committed is confirmed instead.",
+        "5.3; 7",
+    ),
+    "append/stale-refusal": Rule(
+        "The refusal is older than what the follower has confirmed since, or than the snapshot on its way.",
+        "5.3",
+    ),
     "append/ack-beyond-log": Rule("The follower confirms entries this leader does not have.", "5.3"),
+    "append/old-ack": Rule("The follower has confirmed more since.", "5.3"),
     "propose/no-leader": Rule("There is no leader to append the proposal.", "8"),
     "propose/not-leader": Rule("A forwarded proposal reached a node that does not lead.", "8"),
     "read/no-leader": Rule("There is no leader that could confirm a read index.", "8; thesis 6.4"),
     "read/not-leader": Rule("A forwarded read reached a node that does not lead.", "8; thesis 6.4"),
+    "read/old-round": Rule(
+        "The heartbeat left before the round that the waiting reads need: its answer confirms none of them.",
+        "thesis 6.4",
+    ),
+    "read/no-such-round": Rule("The answer is to a heartbeat that this leader has not sent.", "thesis 6.4"),
     "read/leader-changed": Rule("The leader stepped down before a majority confirmed it.", "thesis 6.4"),
     "propose/transferring": Rule("The leader hands over and takes no more proposals.", "thesis 3.10"),
     "propose/uncommitted-limit": Rule(
@@ -52,12 +66,9 @@ RULES: dict[str, Rule] = {
         "The reply is from before the member was removed and added again: it says nothing about it now.",
         "6; thesis 4.1",
     ),
-    "heartbeat/other-session": Rule(
-        "The commit index is what another life of this member had confirmed, not this one.", "6; thesis 4.1"
-    ),
-    "heartbeat/beyond-log": Rule(
-        "The log ends before the commit index: an earlier life of this member had confirmed it, or this one "
-        "has lost it. The leader is asked.",
+    "heartbeat/not-held": Rule(
+        "The log does not hold the entry that is committed: an earlier life of this member had confirmed it, "
+        "or this one has lost it. The leader is asked.",
         "6; thesis 4.1",
     ),
     "snapshot/stale": Rule("The log is committed, or compacted, beyond this snapshot already.", "7"),

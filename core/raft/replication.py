@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from . import leases, quorum, reads, snapshot, transfer
 from . import progress as peers
+from .heartbeats import heartbeat_to, known_commit
 from .log import Log
 from .progress import Progress, ProgressState
 from .state import Config, Duty, Leadership, RaftState
@@ -23,7 +24,6 @@ from .types import (
     AppendRequest,
     Entry,
     HeartbeatReply,
-    HeartbeatRequest,
     Persisted,
     Unreachable,
 )
@@ -98,12 +98,8 @@ def _send_append(
         empty: send an append even when it carries nothing, to ask where the peer is.
     """
     config = state.config
-    configuration = state.configuration
-    if len(configuration.voters) == 1 and not configuration.outgoing:
-        # Elected by itself alone, so nobody waited for its vote to be durable. Until its first entry is, a
-        # crash could let it lead this term again, with other entries at the same places.
-        if log.term_at(state.persisted_index) != state.current_term:
-            return peer
+    if not _vote_is_durable(state):
+        return peer
     while True:
         next_index = peer.next_index
         pipelined = peer.state == _REPLICATE
@@ -142,8 +138,22 @@ def _send_append(
             return peer
 
 
+def _vote_is_durable(state: RaftState) -> bool:
+    """Whether this leader will remember, after a crash, that it leads this term (figure 2, "votedFor").
+
+    Whoever asks others for votes waits until its own is durable; who wins alone, with but learners beside it,
+    waits for nobody. Until its first entry is durable, a crash could let it lead this term again, with other
+    entries at the same places, or vote for somebody else in it. So until then nobody hears that it leads.
+    """
+    if state.log.term_at(state.persisted_index) == state.current_term:
+        return True
+    return quorum.vote_result(state.configuration, (state.config.node_id,)) != quorum.VoteResult.WON
+
+
 def heartbeat(state: RaftState, leadership: Leadership, duty: Duty) -> Leadership:
     """Send everybody a heartbeat, and ask where a member is whose pipeline has stood still for a beat."""
+    if not _vote_is_durable(state):
+        return leadership
     node_id = state.config.node_id
     context = leadership.read_round if leadership.reads or leadership.lease is not None else 0
     progress: list[Progress] = []
@@ -151,17 +161,7 @@ def heartbeat(state: RaftState, leadership: Leadership, duty: Duty) -> Leadershi
         if peer.node_id == node_id:
             progress.append(peer)
             continue
-        told = min(peer.match_index, state.commit_index)
-        duty.send += (
-            HeartbeatRequest(
-                sender=node_id,
-                to=peer.node_id,
-                term=state.current_term,
-                leader_commit=told,
-                context=context,
-                session=peer.session,
-            ),
-        )
+        duty.send += (heartbeat_to(state, peer, known_commit(state, peer), context=context),)
         if peer.state == _REPLICATE:
             if peer.match_index < peer.next_index - 1 and peer.tick_match == peer.match_index:
                 peer = _ask(state, peer, duty)
@@ -249,8 +249,11 @@ def on_append_reply(state: RaftState, reply: AppendReply, duty: Duty) -> RaftSta
         return _with_peer(state, leadership, position, peer)
     if reply.match_index > peer.match_index or peer.state == _PROBE:
         state = _hold(state, leadership, position, max(reply.match_index, peer.match_index), duty)
-    elif not peer.active:
-        state = _with_peer(state, leadership, position, replace(peer, active=True))
+    else:
+        if reply.match_index < peer.match_index:
+            duty.refuse("append/old-ack", f"of {reply.sender} at {reply.match_index}")
+        if not peer.active:
+            state = _with_peer(state, leadership, position, replace(peer, active=True))
     if leadership.transfer_target == reply.sender:
         transfer.hand_over(state, duty)
     return state
@@ -286,6 +289,7 @@ def _hold(state: RaftState, leadership: Leadership, position: int, match_index: 
 def _commit(
     state: RaftState, leadership: Leadership, progress: list[Progress], commit: int, duty: Duty
 ) -> RaftState:
+    """A majority holds the log up to ``commit``, of the own term (5.3, 5.4.2): hand out, count off, tell."""
     reads_wait = bool(leadership.reads) and not reads.leader_is_ready(state)
     durable = commit if commit < state.persisted_index else state.persisted_index
     if leadership.uncommitted_bytes:
@@ -306,19 +310,10 @@ def _send_due(state: RaftState, peer: Progress, duty: Duty) -> Progress:
     """Send entries the peer lacks; if it lacks none but does not know the commit index, a notice of that."""
     if peer.next_index <= state.log.last_index:
         peer = _send_append(state, state.log, peer, duty)
-    told = peer.match_index if peer.match_index < state.commit_index else state.commit_index
+    told = known_commit(state, peer)
     if told <= peer.told_commit:
         return peer
-    duty.send += (
-        HeartbeatRequest(
-            sender=state.config.node_id,
-            to=peer.node_id,
-            term=state.current_term,
-            leader_commit=told,
-            quiet=True,
-            session=peer.session,
-        ),
-    )
+    duty.send += (heartbeat_to(state, peer, told, quiet=True),)
     return replace(peer, told_commit=told)
 
 
@@ -359,6 +354,11 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> R
     peer = leadership.progress[position]
     if reply.lacks:
         _tell_what_is_lost(state, peer, reply, duty)
+    if leadership.reads and reply.context < leadership.read_round:
+        duty.refuse("read/old-round", f"answer of {reply.sender} to round {reply.context}")
+    if reply.context > leadership.read_round:
+        duty.refuse("read/no-such-round", f"answer of {reply.sender} to round {reply.context}")
+        return state
     newer = reply.context > peer.acked_round
     if newer or not peer.active:
         peer = replace(peer, active=True, acked_round=max(peer.acked_round, reply.context))
@@ -376,19 +376,10 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> R
 def _tell_what_is_lost(state: RaftState, peer: Progress, reply: HeartbeatReply, duty: Duty) -> None:
     """A member lacks what a heartbeat told. If this life of it had confirmed that, its disk has failed.
 
-    It had confirmed it before the heartbeat left, and answered after that, all in one session.
+    It had confirmed it before the heartbeat left, and answered after that, all in one session. What the
+    leader itself has no more, it sends a snapshot for.
     """
-    if reply.session != peer.session or reply.lacks > peer.match_index:
+    if reply.session != peer.session or reply.lacks > min(peer.match_index, state.commit_index):
         duty.refuse("append/other-session", f"of {reply.sender}: {reply.session} instead of {peer.session}")
-        return
-    duty.send += (
-        HeartbeatRequest(
-            sender=state.config.node_id,
-            to=peer.node_id,
-            term=state.current_term,
-            leader_commit=reply.lacks,
-            quiet=True,
-            session=peer.session,
-            lost=True,
-        ),
-    )
+    elif reply.lacks >= state.log.base_index:
+        duty.send += (heartbeat_to(state, peer, reply.lacks, quiet=True, lost=True),)

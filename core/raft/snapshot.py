@@ -115,7 +115,6 @@ def on_snapshot_request(state: RaftState, request: SnapshotRequest, duty: Duty) 
         persisted_index=state.released_index,
         conflict_term=state.current_term,
         installing=request,
-        session=request.session,
     )
 
 

@@ -142,7 +142,7 @@ class RaftState(msgspec.Struct, frozen=True, gc=False):
     leadership: Leadership | None = None
     snapshot: SnapshotMeta | None = None  # the newest durable state of the state machine
     installing: SnapshotRequest | None = None  # the snapshot that the driver loads at present
-    session: int = -1  # of the last append accepted from the present leader; -1: none
+    asked: tuple[int, int] = (0, 0)  # session and entry of which the leader was asked whether it was lost
     lease_guard: int = 0  # ticks for which a leader may rely on this node's refusing votes
 
 

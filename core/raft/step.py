@@ -143,7 +143,11 @@ def _receive(state: RaftState, event: Receive, duty: Duty) -> RaftState:
 
 
 def _newer_term(state: RaftState, message: Message, duty: Duty) -> RaftState | None:
-    """What a message of a newer term makes of us before it is handled; None: it is not handled at all."""
+    """What a message of a newer term makes of us before it is handled (5.1); None: it is not handled at all.
+
+    A request for a vote that would disturb a leader does not even bring its term (thesis 4.2.3), nor does one
+    for a pre-vote (thesis 9.6).
+    """
     if type(message) is VoteRequest:
         if not message.forced and election.protects_leader(state):
             election.refuse_vote(state, message, "vote/leader-alive", duty)
@@ -160,7 +164,7 @@ def _newer_term(state: RaftState, message: Message, duty: Duty) -> RaftState | N
 
 
 def _older_term(state: RaftState, message: Message, duty: Duty) -> None:
-    """Refuse a message of an older term, and tell its sender the newer one if that can matter to it."""
+    """Refuse a message of an older term (5.1); tell its sender the newer one if that can matter to it."""
     duty.refuse("term/stale", f"{type(message).__name__} of {message.sender} in term {message.term}")
     if type(message) is VoteRequest:
         duty.send_after_persist += (election.vote_refusal(state, message, "term/stale"),)

@@ -45,7 +45,7 @@ def on_transfer_request(state: RaftState, message: TransferRequest, duty: Duty) 
 def _start(state: RaftState, leadership: Leadership, target: int, duty: Duty) -> RaftState:
     target = target or _most_up_to_date(state, leadership)
     rule = ""
-    if target == state.config.node_id:
+    if target == state.config.node_id:  # thesis 3.10, here and below
         rule = "transfer/already-leader"
     elif target not in state.configuration.voters:
         rule = "transfer/not-a-voter"
@@ -74,7 +74,7 @@ def _most_up_to_date(state: RaftState, leadership: Leadership) -> int:
 
 
 def hand_over(state: RaftState, duty: Duty) -> None:
-    """Tell the target to campaign if it holds the whole log; if not yet, its answers lead here again."""
+    """Tell the target to campaign if it holds the whole log; if not yet, its answers lead here (3.10)."""
     leadership = state.leadership
     assert leadership is not None
     target = leadership.transfer_target

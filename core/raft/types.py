@@ -178,16 +178,17 @@ class AppendReply(_Message, frozen=True, array_like=True, tag="AppendReply", kw_
 
 
 class HeartbeatRequest(_Message, frozen=True, array_like=True, tag="HeartbeatRequest", kw_only=True):
-    leader_commit: Natural
+    leader_commit: Natural  # what the receiver has confirmed and is committed; 0: nothing to tell
     context: Natural = 0  # the newest read round the reply confirms; 0: none
     quiet: bool = False  # a notice of a new commit index: no reply is wanted
     session: Natural = 0  # as in ``AppendRequest``: what ``leader_commit`` was confirmed in
     lost: bool = False  # the receiver has said that it lacks what it has confirmed in this very session
+    commit_term: Natural = 0  # of the entry ``leader_commit``
 
 
 class HeartbeatReply(_Message, frozen=True, array_like=True, tag="HeartbeatReply", kw_only=True):
     context: Natural = 0
-    lacks: Natural = 0  # a ``leader_commit`` that should be confirmed and is beyond the log; 0: none
+    lacks: Natural = 0  # a ``leader_commit`` that should be confirmed and is not in the log; 0: none
     session: Natural = 0  # of the heartbeat that told it
 
 

@@ -175,7 +175,7 @@ MUTATIONS = (
         "A node campaigns although it has not applied a configuration change that it knows to be committed.",
         "two changes committed, a state machine that stands still on one node",
         _b11,
-        outside="two changes and a stall: too many states",
+        scope=Scope(terms=2, entries=1, stalls=1, changes=((*_REMOVE_2, *_REMOVE_3),)),
     ),
     Mutation(
         "B12",

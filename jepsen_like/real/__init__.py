@@ -1,7 +1,7 @@
-"""Real processes under load while their cluster changes: grown and shrunk, led by turns, caught up."""
+"""Real processes under load while their cluster changes: grown, led by turns, replaced, caught up."""
 
 from .load import Load, Report
 from .processes import Fleet, FleetFailed
-from .scenes import catch_up, grow, move_leaders
+from .scenes import catch_up, grow, move_leaders, replace
 
-__all__ = ["Fleet", "FleetFailed", "Load", "Report", "catch_up", "grow", "move_leaders"]
+__all__ = ["Fleet", "FleetFailed", "Load", "Report", "catch_up", "grow", "move_leaders", "replace"]

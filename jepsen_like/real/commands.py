@@ -13,15 +13,15 @@ import trio
 from ..checkers.verdict import EXIT_CODES
 from .load import Report
 from .processes import FleetFailed
-from .scenes import catch_up, grow, move_leaders
+from .scenes import catch_up, grow, move_leaders, replace
 
 __all__ = ["real"]
 
-SCENES = ("grow", "moves", "catch-up")
+SCENES = ("grow", "moves", "replace", "catch-up")
 
 
 @click.command("real")
-@click.argument("scenes", nargs=-1, type=click.Choice(SCENES), metavar="[grow|moves|catch-up]...")
+@click.argument("scenes", nargs=-1, type=click.Choice(SCENES), metavar="[grow|moves|replace|catch-up]...")
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="Of moves.")
 @click.option("--megabytes", default=100, show_default=True, type=click.IntRange(1), help="Of catch-up.")
 @click.option("--largest", default=5, show_default=True, type=click.IntRange(2, 7), help="Of grow.")
@@ -30,7 +30,8 @@ SCENES = ("grow", "moves", "catch-up")
 def real(
     scenes: tuple[str, ...], seconds: float, megabytes: int, largest: int, etcdctl: str, as_json: bool
 ) -> None:
-    """Change a cluster of real processes under load: grow and shrink it, move its leader every second, have
+    """Change a cluster of real processes under load: grow and shrink it; move its leader every second; kill a
+    follower and then the leader, lose their disks, and put learners in their places that are promoted; have
     a follower catch up by a snapshot that is cut in the middle.
 
     Exit code 0 when every history is valid, 1 when one is not, 2 when a scene could not be played.
@@ -56,6 +57,8 @@ async def _play(
         return await grow(folder, largest=largest, etcdctl=etcdctl)
     if scene == "moves":
         return await move_leaders(folder, seconds=seconds)
+    if scene == "replace":
+        return await replace(folder, etcdctl=etcdctl)
     return await catch_up(folder, megabytes=megabytes)
 
 

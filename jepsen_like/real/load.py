@@ -105,6 +105,10 @@ class Load:
         self._stop.set()
         await self._manager.__aexit__(*exc)
 
+    def unavailable_ms(self, since_ns: int) -> float:
+        """The longest time without an acknowledged write, between two since then."""
+        return round(_longest_gap(self._workload.history(), since_ns) / 1e6, 1)
+
     def report(self, scene: str, numbers: dict[str, float] | None = None) -> Report:
         """Check the history; to be called once the clients have ended."""
         seconds = time.monotonic() - self._started
@@ -118,7 +122,7 @@ class Load:
             seconds=round(seconds, 2),
             operations=len(history.operations),
             unknown_operations=sum(one.outcome == "info" for one in history.operations),
-            longest_unavailable_ms=round(_longest_gap(history, self._began_ns) / 1e6, 1),
+            longest_unavailable_ms=self.unavailable_ms(self._began_ns),
             numbers=numbers or {},
         )
 

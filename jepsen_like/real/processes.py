@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,10 @@ class Fleet:
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal."""
         self._processes[name].send_signal(number)
+
+    def wipe(self, name: str) -> None:
+        """The disk of a member that has ended is lost."""
+        shutil.rmtree(self.folder / name)
 
     async def ended(self, name: str, seconds: float = 20.0) -> int:
         """Wait for the end of a process; its exit status."""

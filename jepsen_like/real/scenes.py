@@ -15,9 +15,11 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 from .load import Load, Report
 from .processes import HOST, Fleet, FleetFailed
 
-__all__ = ["catch_up", "grow", "move_leaders"]
+__all__ = ["catch_up", "grow", "move_leaders", "replace"]
 
 _STRICT = "etcdserver: unhealthy cluster"
+#: The learner has not caught up, or is itself whom etcdctl has asked.
+_NOT_YET = ("in sync with leader", "not supported for learner")
 
 
 async def grow(folder: Path, *, largest: int = 5, etcdctl: str = "etcdctl") -> Report:
@@ -71,6 +73,56 @@ async def move_leaders(
                 moves, longest = moves + 1, max(longest, time.monotonic() - started)
         await fleet.agree()
         return load.report("moves", {"moves": moves, "slowest_move_ms": round(longest * 1000, 1)})
+
+
+async def replace(folder: Path, *, etcdctl: str = "etcdctl") -> Report:
+    """Three members; a follower, then the leader, is killed and its disk is lost.
+
+    Each time a learner with a new id takes its place, at the same address, and is promoted as soon as the
+    leader lets it, with etcd's strict checks on. The second time only the first newcomer's vote makes a
+    majority.
+
+    Raises:
+        FleetFailed: a member did not start or catch up, or a change was refused for good.
+    """
+    numbers: dict[str, float] = {}
+    with Fleet(folder, 3) as fleet:
+        await _start_all(fleet)
+        load = Load(fleet)
+        async with load:
+            for role in ("follower", "leader"):
+                leader = await fleet.leader()
+                dead = leader if role == "leader" else next(name for name in fleet.names if name != leader)
+                begun = time.monotonic_ns()
+                await trio.sleep(1)
+                refused = await _replace(fleet, etcdctl, dead)
+                numbers |= {
+                    f"{role}_unavailable_ms": load.unavailable_ms(begun),
+                    f"{role}_replaced_seconds": round((time.monotonic_ns() - begun) / 1e9 - 1, 2),
+                    f"{role}_promotions_refused": refused,
+                }
+                await trio.sleep(1)
+        await fleet.agree()
+        return load.report("replace", numbers)
+
+
+async def _replace(fleet: Fleet, etcdctl: str, dead: str) -> int:
+    """Kill a member, and have a voter in its place that knows nothing of it; how often it came too early."""
+    old_id = await _member_id(fleet, dead)
+    fleet.kill(dead)
+    await fleet.ended(dead)
+    fleet.wipe(dead)
+    await fleet.leader()
+    await _etcdctl(fleet, etcdctl, "member", "remove", old_id)
+    added = ("member", "add", dead, f"--peer-urls={fleet.peer_url(dead)}", "--learner")
+    await _etcdctl(fleet, etcdctl, *added)
+    fleet.start(dead, fleet.names, existing=True)
+    new_id = await _learner_id(fleet)
+    if new_id == old_id:
+        raise FleetFailed(f"{dead} was to have a new id, and has {old_id} again")
+    refused = await _etcdctl(fleet, etcdctl, "member", "promote", new_id, later=_NOT_YET)
+    await fleet.healthy(dead)
+    return refused
 
 
 async def catch_up(folder: Path, *, megabytes: int = 100, cut: bool = True) -> Report:
@@ -157,6 +209,12 @@ async def _member_id(fleet: Fleet, name: str) -> str:
     return next(f"{member.id:x}" for member in members if member.name == name)
 
 
+async def _learner_id(fleet: Fleet) -> str:
+    async with fleet.client() as client:
+        members = await client.members()
+    return next(f"{member.id:x}" for member in members if member.is_learner)
+
+
 async def _move(fleet: Fleet, leader: str, target: str) -> None:
     wanted = int(await _member_id(fleet, target), 16)
     path, answer = "/etcdserverpb.Maintenance/MoveLeader", rpc.MoveLeaderResponse.FromString
@@ -167,22 +225,30 @@ async def _move(fleet: Fleet, leader: str, target: str) -> None:
         raise FleetFailed(f"leadership did not move from {leader} to {target}: {error}") from error
 
 
-async def _etcdctl(fleet: Fleet, program: str, *arguments: str, seconds: float = 30.0) -> None:
-    """Run etcdctl against whoever runs; while the cluster does not count as healthy, try again."""
+async def _etcdctl(
+    fleet: Fleet, program: str, *arguments: str, later: tuple[str, ...] = (), seconds: float = 30.0
+) -> int:
+    """Run etcdctl against whoever runs; how often it was refused before.
+
+    While the cluster does not count as healthy, or for a reason in ``later``, try again.
+    """
     if shutil.which(program) is None:
         raise FleetFailed(f"{program} is not installed")
     endpoints = ",".join(f"{HOST}:{fleet.client_ports[name]}" for name in fleet.running())
     argv = [program, "--endpoints", endpoints, *arguments]
     end = time.monotonic() + seconds
+    refused = 0
     while True:
         run = await trio.run_process(
             argv, capture_stdout=True, capture_stderr=True, check=False, env={"ETCDCTL_API": "3"}
         )
         if run.returncode == 0:
-            return
-        if _STRICT.encode() not in run.stderr or time.monotonic() > end:
-            raise FleetFailed(f"{subprocess.list2cmdline(argv)}: {run.stderr.decode()}")
-        await trio.sleep(0.5)
+            return refused
+        said = run.stderr.decode()
+        if not any(reason in said for reason in (_STRICT, *later)) or time.monotonic() > end:
+            raise FleetFailed(f"{subprocess.list2cmdline(argv)}: {said}")
+        refused += 1
+        await trio.sleep(0.1 if later else 0.5)
 
 
 class _Cutter:

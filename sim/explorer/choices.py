@@ -45,13 +45,17 @@ class Choices(Protocol):
     def elected(self, now: int, leader: int) -> tuple[Deviation, ...]:
         """Acts that answer an election, at moments after ``now``."""
 
-    def message(self, link: int, now: int, nth: int) -> Deviation | None: ...
+    def message(self, link: int, now: int, nth: int) -> Deviation | None:
+        """What happens to the message that leaves on a link; None: it arrives after the usual time."""
 
-    def write(self, node: int, now: int) -> Deviation | None: ...
+    def write(self, node: int, now: int) -> Deviation | None:
+        """What happens to the write that begins; None: it takes the usual time."""
 
-    def apply(self, node: int, now: int, nth: int) -> Deviation | None: ...
+    def apply(self, node: int, now: int, nth: int) -> Deviation | None:
+        """What happens to the application that begins; None: it takes the usual time."""
 
-    def finale(self, now: int) -> Deviation: ...
+    def finale(self, now: int) -> Deviation:
+        """Who goes on at the end (a mask of nodes), and whether one follower is cut off from the leader."""
 
 
 def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) -> Settings:
@@ -87,7 +91,7 @@ def draw_settings(seed: int, nodes: int, seconds: float, strict: bool = True) ->
 
 
 def _with_features(plain: Settings, rng: random.Random) -> Settings:
-    """Draw which of membership changes, snapshots, leases and slow state machines a run has."""
+    """Draw which of membership changes, snapshots, leases, slow state machines and limits a run has."""
     nodes = plain.nodes
     changes: dict[str, object] = {}
     if nodes > 1 and rng.random() < 0.4:
@@ -100,6 +104,9 @@ def _with_features(plain: Settings, rng: random.Random) -> Settings:
         changes["drift_permille"] = rng.choice((0, 50, 150))
     if rng.random() < 0.2:
         changes["apply_us"] = rng.choice((20_000, 150_000))
+    if rng.random() < 0.15:  # an entry's data is one to three bytes
+        changes["max_inflight_bytes"] = rng.choice((0, 1, 4, 16))
+        changes["max_uncommitted_bytes"] = rng.choice((0, 3, 12))
     return replace(plain, **changes)
 
 
@@ -182,7 +189,11 @@ class RandomChoices:
         self._planned = sorted([*self._planned, *acts], key=lambda act: -act.at)
 
     def _plan_priorities(self) -> None:
-        """Every node its own delay from the start, and a few moments at which somebody gets another."""
+        """Every node its own delay from the start, and one to five moments at which somebody gets another.
+
+        PCT (Burckhardt et al. 2010) gives threads priorities and changes them at a few points. Nodes have no
+        scheduler to share, only messages to wait for: whose messages are slower has the lower priority.
+        """
         rng, settings = self._rng, self.settings
         steps = [settings.latency_us * factor for factor in (0, 1, 3, 10, 30, 100)]
         acts = [Deviation(Act.PRIORITY, 1, node, rng.choice(steps)) for node in range(1, settings.nodes + 1)]

@@ -77,5 +77,5 @@ def _scope(chosen: dict[str, Any]) -> Scope:
     joining = max([0, *[node - nodes for each in changes for _, node in each]])
     return Scope(
         nodes=nodes, joining=joining, changes=changes, strict=not chosen["consequences"],
-        lasting=chosen["lasting"], **{name: chosen[name] for name in _BOUNDS},
+        lasting=chosen["lasting"], pre_vote=chosen["pre_vote"], **{name: chosen[name] for name in _BOUNDS},
     )

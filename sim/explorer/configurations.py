@@ -16,7 +16,7 @@ from tercet.core.raft.quorum import Configuration, VoteResult, configuration_of,
 from ..invariants import Violation
 from .disk import Disk
 
-__all__ = ["Configurations", "quorums_meet"]
+__all__ = ["Configurations", "after_change", "quorums_meet"]
 
 
 class Configurations:
@@ -32,7 +32,7 @@ class Configurations:
         for entry in self._committed[self._read :]:
             if entry.kind == EntryKind.CONF_CHANGE:
                 before = self._chain[-1][1]
-                configuration = _after(before, entry)
+                configuration = after_change(before, entry)
                 if not quorums_meet(before, configuration):
                     story = f"{before} and {configuration}, made by entry {entry.index}, decide apart"
                     raise Violation("joint safety", story)
@@ -113,7 +113,8 @@ def quorums_meet(one: Configuration, other: Configuration) -> bool:
     )
 
 
-def _after(configuration: Configuration, entry: Entry) -> Configuration:
+def after_change(configuration: Configuration, entry: Entry) -> Configuration:
+    """What the change in ``entry`` makes of a configuration; the same one if that is impossible."""
     try:
         return changed(configuration, decoded(entry.data))
     except ImpossibleChange:
@@ -140,6 +141,6 @@ def _ahead(newest: Configuration, log: Iterable[Entry], committed: int) -> list[
     found = []
     for entry in log:
         if entry.kind == EntryKind.CONF_CHANGE and entry.index > committed:
-            newest = _after(newest, entry)
+            newest = after_change(newest, entry)
             found.append(newest)
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tercet.core.raft import Propose
+from tercet.core.raft import AppendRequest, Event, Propose, ProposeRequest, Receive
 
 from ..invariants import Violation
 
@@ -37,6 +37,7 @@ def finish(world: World) -> None:
     world.note(msgspec.structs.replace(finale, node=mask))
     world.faults = False
     world.links.heal()
+    world.lose_under_way(_brings_a_change)
     chosen = [node for node in world.nodes[1:] if mask >> node.node_id & 1]
     for node in world.nodes[1:]:
         node.paused_until = 0
@@ -50,6 +51,14 @@ def finish(world: World) -> None:
     _catch_up(world, chosen, bound)
     if finale.extra:
         _bridge(world, chosen)
+
+
+def _brings_a_change(event: Event) -> bool:
+    """Another configuration is on its way, and those chosen need not be a majority of that one."""
+    message = event.message if isinstance(event, Receive) else None
+    if isinstance(message, ProposeRequest):
+        return bool(message.conf_changes)
+    return isinstance(message, AppendRequest) and any(entry.kind for entry in message.entries)
 
 
 def _commit_something(world: World, chosen: Sequence[Node], bound: int) -> None:
@@ -93,7 +102,7 @@ def _bridge(world: World, chosen: Sequence[Node]) -> None:
     Source: Howard and Abraham 2020, "Raft does not guarantee liveness in the face of network faults".
     """
     world.until(world.now + _SETTLE_US)
-    world.lose_under_way()
+    world.lose_under_way(lambda event: True)
     leaders = [node for node in chosen if node.state is not None and node.state.leadership is not None]
     leader = max(leaders, key=lambda node: node.state.current_term if node.state else 0, default=None)
     if leader is None or leader.state is None or leader.state.applied_index < leader.state.commit_index:

@@ -72,6 +72,8 @@ _OPTIONS = (
             help="A configuration change, e.g. 'add 4' or 'remove 1, add 4'; again for one more, in order."),
     _option(_EXHAUSTIVE, "--lasting/--once", default=True, show_default=True,
             help="Messages arrive any number of times, at any time; or once, which is less, and slower."),
+    _option(_EXHAUSTIVE, "--pre-vote", is_flag=True,
+            help="Whoever campaigns asks first; without it more can happen, and faster."),
     _count("duplicates", "With --once: messages that arrive twice."),
     _count("crashes", "Crashes, each with a restart."),
     _count("slow-writes", "Writes during which other things happen."),

@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, array_like=True, gc=False):
     lease: bool = False  # leaders read under a lease
     drift_permille: int = 0  # clocks run at rates within so much of the true one
     apply_us: int = 400
+    max_inflight_bytes: int = 0  # of data, as in ``core.raft.Config``; 0: no limit
+    max_uncommitted_bytes: int = 0
 
 
 class Schedule(msgspec.Struct, frozen=True, array_like=True):

@@ -23,6 +23,7 @@ __all__ = ["shrink"]
 _PLAIN = (
     "voters", "lease", "snapshot_every", "snapshot_keep", "drift_permille", "apply_us", "pre_vote",
     "check_quorum", "election_ticks", "latency_us", "write_us", "max_append_entries", "max_inflight_appends",
+    "max_inflight_bytes", "max_uncommitted_bytes",
 )
 _MERGED = (Act.PROPOSE, Act.PARTITION, Act.PAUSE, Act.CRASH, Act.HURRY, Act.STALL)
 

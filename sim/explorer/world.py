@@ -10,7 +10,7 @@ acts, so that an act never ties with another event and leaving one out does not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
@@ -144,9 +144,9 @@ class World:
         self.until(self.settings.duration_us)
         finish(self)
 
-    def lose_under_way(self) -> None:
-        """Every message that has not arrived yet is lost, however late it was meant to come."""
-        self._heap[:] = [event for event in self._heap if event[2] != _DELIVER]
+    def lose_under_way(self, which: Callable[[Event], bool]) -> None:
+        """Messages that have not arrived yet are lost, however late they were meant to come."""
+        self._heap[:] = [event for event in self._heap if event[2] != _DELIVER or not which(event[4])]
         heapify(self._heap)
 
     def until(self, end: int) -> None:
@@ -342,7 +342,7 @@ class World:
                     self._send_snapshot(message)
                     continue
                 if self.settings.strict:
-                    self._check_promise(self.nodes[node_id].disk, message)
+                    self._check_promise(self.nodes[node_id], message)
             link = node_id * 16 + to
             if faults:
                 begun.append(link)
@@ -364,8 +364,9 @@ class World:
                 continue
             heappush(heap, (arrival + slower[to], place(), _DELIVER, to, Receive(message)))
 
-    def _check_promise(self, disk: Disk, message: Message) -> None:
+    def _check_promise(self, node: Node, message: Message) -> None:
         """A vote or an acknowledgement leaves: what it promises must be on the disk."""
+        disk = node.disk
         durable = disk.hard_state
         if type(message) is VoteReply and message.vote_granted and not message.pre_vote:
             kept = durable.current_term > message.term or (
@@ -373,7 +374,7 @@ class World:
             )
         elif type(message) is AppendReply and message.success:
             kept = durable.current_term > message.term or (
-                durable.current_term == message.term and disk.last_index >= message.match_index
+                durable.current_term == message.term and _is_durable(node, message)
             )
         else:
             return
@@ -480,6 +481,8 @@ class World:
             check_quorum=settings.check_quorum,
             max_append_entries=settings.max_append_entries,
             max_inflight_appends=settings.max_inflight_appends,
+            max_inflight_bytes=settings.max_inflight_bytes,
+            max_uncommitted_bytes=settings.max_uncommitted_bytes,
             read_only_lease=settings.lease,
         )
         disk = node.disk
@@ -495,6 +498,14 @@ class World:
         self.invariants.restarted(node.node_id, node.state)
         if self.recorder is not None:
             self.recorder.step(self.now, None, NO_EFFECTS, node.state)
+
+
+def _is_durable(node: Node, reply: AppendReply) -> bool:
+    """Whether the disk holds what a node acknowledges: not some log of that length, but that very one."""
+    disk, state, index = node.disk, node.state, reply.match_index
+    if state is None or state.current_term != reply.term or index < state.log.base_index:
+        return disk.last_index >= index  # the log in memory is not the one of the acknowledgement any more
+    return index <= disk.base_index or disk.term_at(index) == state.log.term_at(index)
 
 
 def _counted_by(state: RaftState) -> tuple[int, ...]:

@@ -102,7 +102,14 @@ class Node:
         )
 
     def beat(self, term: int, *, commit: int = 0, sender: int = 2) -> HeartbeatRequest:
-        return HeartbeatRequest(sender=sender, to=self.state.config.node_id, term=term, leader_commit=commit)
+        """A heartbeat that tells what this node holds at ``commit``."""
+        return HeartbeatRequest(
+            sender=sender,
+            to=self.state.config.node_id,
+            term=term,
+            leader_commit=commit,
+            commit_term=max(self.state.log.term_at(commit), 0),
+        )
 
     def ask(self, term: int, last: int, last_term: int, *, sender: int = 3) -> VoteRequest:
         return VoteRequest(

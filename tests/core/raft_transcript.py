@@ -16,7 +16,8 @@ are instant unless ``disk hold`` says otherwise; messages move only when told.
     report FROM->TO ok|failed                how sending the last snapshot ended
     unreachable NODE MEMBER
     deliver [FROM->TO] | settle              one message; or all until nothing moves
-    drop FROM->TO | duplicate FROM->TO | lose     the last: all messages under way
+    drop FROM->TO | duplicate FROM->TO | late FROM->TO       the last: behind all that is under way now
+    lose                                     all messages under way
     cut NODE ... | heal
     disk hold NODE | disk release NODE
     apply hold NODE | apply release NODE     the state machine
@@ -35,6 +36,7 @@ import msgspec
 
 from tercet.core.errors import Corruption
 from tercet.core.raft import (
+    AppendRequest,
     Applied,
     Change,
     ChangeKind,
@@ -101,7 +103,7 @@ class Transcript:
         self._commands: dict[str, Callable[[list[str]], None]] = {
             "cluster": self._cluster, "tick": self._tick, "campaign": self._campaign,
             "propose": self._propose, "read": self._read, "deliver": self._deliver, "settle": self._settle,
-            "drop": self._drop, "duplicate": self._duplicate, "lose": self._lose,
+            "drop": self._drop, "duplicate": self._duplicate, "late": self._late, "lose": self._lose,
             "cut": self._cut, "heal": self._heal,
             "disk": self._disk, "crash": self._crash, "restart": self._restart, "log": self._log,
             "state": self._state, "digest": self._digest, "join": self._join, "change": self._change,
@@ -253,6 +255,9 @@ class Transcript:
     def _duplicate(self, words: list[str]) -> None:
         message = self._take(words)
         self.bag[:0] = [message, message]
+
+    def _late(self, words: list[str]) -> None:
+        self.bag.append(self._take(words))
 
     def _cut(self, words: list[str]) -> None:
         self.cut = tuple(int(word) for word in words)
@@ -437,7 +442,8 @@ def _message(message: Message) -> str:
     for name, value in values.items():
         if name in ("sender", "to"):
             continue
-        if value in (0, "", False, ()) and name not in ("term", "prev_log_index"):
+        asked = name == "prev_log_index" and isinstance(message, AppendRequest)  # 0: from the very beginning
+        if value in (0, "", False, ()) and name != "term" and not asked:
             continue
         if name == "entries":
             value = ",".join(_entry(each) if isinstance(each, Entry) else each.decode() for each in value)

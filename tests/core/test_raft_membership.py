@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, combinations, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tercet.core.raft import (
@@ -79,29 +79,37 @@ def test_votes_are_counted_right_in_every_configuration_and_every_way_to_vote() 
     assert checked == 98_976
 
 
-def test_what_is_reached_is_right_in_every_configuration() -> None:
-    """For every order in which members can lag: an index is reached when those at or beyond it would win."""
+def orders(size: int) -> Iterator[tuple[int, ...]]:
+    """Every way in which so many members can be ahead of, level with and behind each other, from 0 on."""
+    for indexes in product(range(size), repeat=size):
+        if set(indexes) == set(range(max(indexes) + 1)):
+            yield indexes
+
+
+def ranks(indexes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Each index from the highest on, with the members at or beyond it: a bit for each."""
+    return [
+        (index, sum(1 << place for place, other in enumerate(indexes) if other >= index))
+        for index in sorted(set(indexes), reverse=True)
+    ]
+
+
+def test_what_is_reached_is_right_in_every_configuration_and_every_order() -> None:
+    """An index is reached when those at or beyond it would win. Whatever only compares indexes sees nothing
+    of them but their order, so these are all there are; ``test_raft_quorum`` draws other numbers."""
+    ahead = {size: [(indexes, ranks(indexes)) for indexes in orders(size)] for size in range(1, 6)}
+    checked = 0
     for configuration in EVERY:
         members = configuration.members
-        if len(members) > 4:
-            continue
-        for values in product(range(3), repeat=len(members)):
-            by_id = dict(zip(members, values, strict=True))
-            expected = max(
-                index
-                for index in range(3)
-                if index == 0 or naive_wins(configuration, frozenset(m for m in members if by_id[m] >= index))
-            )
-            assert reached(configuration, values) == expected
-
-
-def test_what_is_reached_by_five_is_right_for_every_order() -> None:
-    for configuration in EVERY:
-        if len(configuration.members) != 5:
-            continue
-        for values in product((0, 7), repeat=5):
-            ahead = frozenset(m for m, v in zip(configuration.members, values, strict=True) if v)
-            assert reached(configuration, values) == (7 if naive_wins(configuration, ahead) else 0)
+        wins = [
+            naive_wins(configuration, frozenset(m for place, m in enumerate(members) if bits >> place & 1))
+            for bits in range(1 << len(members))
+        ]
+        for indexes, steps in ahead[len(members)]:
+            expected = next(index for index, bits in steps if wins[bits])
+            assert reached(configuration, indexes) == expected
+            checked += 1
+    assert checked == 164_552
 
 
 # --- the changer ----------------------------------------------------------------------------------------
@@ -136,7 +144,8 @@ def every_simple(ids: tuple[int, ...]) -> Iterator[Configuration]:
                 yield configuration_of(voters, (), learners)
 
 
-#: Of five members, one configuration of each size: the others are the same under other names.
+#: Of five members, one configuration of each size. The others are the same under other names, and names do
+#: not matter: ``test_a_change_treats_all_ids_alike``.
 OF_FIVE = [
     configuration_of(IDS[:voters], (), IDS[voters : voters + learners])
     for voters in range(1, 6)
@@ -168,6 +177,73 @@ def test_every_change_of_every_configuration_ends_where_its_words_say(
                 assert set(after.voters) == voters
                 after = left(after)
             assert after == configuration_of(voters, (), learners)
+
+
+SOME_IDS = st.integers(1, 6)  # few, so that a list of changes often names one of them twice
+CHANGES = st.lists(st.builds(Change, st.sampled_from(list(ChangeKind)), SOME_IDS), min_size=1, max_size=7)
+
+
+@st.composite
+def simple_configurations(draw: st.DrawFn) -> Configuration:
+    voters = draw(st.sets(SOME_IDS, min_size=1))
+    return configuration_of(voters, (), draw(st.sets(SOME_IDS)) - voters)
+
+
+@settings(deadline=None, max_examples=300)
+@given(simple_configurations(), CHANGES, st.sampled_from(TransitionKind))
+@example(configuration_of((1, 2)), [Change(ADD, 4), Change(REMOVE, 4)], TransitionKind.AUTO)
+@example(configuration_of((1, 2)), [Change(ADD, 4), Change(REMOVE, 4)], TransitionKind.IMPLICIT)
+@example(configuration_of((1,)), [Change(REMOVE, 1), Change(ADD, 1)], TransitionKind.AUTO)
+@example(configuration_of((1, 2)), [Change(LEARN, 2), Change(REMOVE, 2)], TransitionKind.EXPLICIT)
+def test_any_list_of_changes_ends_where_its_words_say_though_it_names_an_id_twice(
+    before: Configuration, changes: list[Change], transition: TransitionKind
+) -> None:
+    voters, learners = naive_made(before, tuple(changes))
+    change = ConfChange(tuple(changes), transition)
+    if not voters:
+        with pytest.raises(ImpossibleChange, match="conf/no-voters"):
+            changed(before, change)
+        return
+    after = changed(before, change)
+    if transition == TransitionKind.AUTO and len(set(before.voters) ^ voters) <= 1:
+        assert after == configuration_of(voters, (), learners)
+        return
+    old = set(before.voters)
+    assert (set(after.voters), after.outgoing) == (voters, before.voters)
+    assert (set(after.learners), set(after.learners_next)) == (learners - old, learners & old)
+    assert after.auto_leave == (transition != TransitionKind.EXPLICIT)
+    assert left(after) == configuration_of(voters, (), learners)
+
+
+@settings(deadline=None)
+@given(simple_configurations(), CHANGES, st.sampled_from(TransitionKind), st.permutations(range(1, 7)))
+def test_a_change_treats_all_ids_alike(
+    before: Configuration, changes: list[Change], transition: TransitionKind, names: list[int]
+) -> None:
+    """Under other names the same change of the same configuration has the same end, under those names."""
+
+    def renamed(configuration: Configuration) -> Configuration:
+        voters, outgoing, learners, learners_next = (
+            [names[i - 1] for i in group]
+            for group in (
+                configuration.voters,
+                configuration.outgoing,
+                configuration.learners,
+                configuration.learners_next,
+            )
+        )
+        auto_leave = configuration.auto_leave
+        return configuration_of(voters, outgoing, learners, learners_next, auto_leave=auto_leave)
+
+    mine = ConfChange(tuple(changes), transition)
+    theirs = ConfChange(tuple(Change(each.kind, names[each.node_id - 1]) for each in changes), transition)
+    try:
+        after = renamed(changed(before, mine))
+    except ImpossibleChange as impossible:
+        with pytest.raises(ImpossibleChange, match=impossible.rule):
+            changed(renamed(before), theirs)
+        return
+    assert changed(renamed(before), theirs) == after
 
 
 def test_neighbours_share_a_voter_in_any_two_majorities() -> None:

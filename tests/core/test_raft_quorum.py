@@ -72,14 +72,31 @@ def test_learners_do_not_count(voters: set[int], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("voters", "outgoing", "learners"),
-    [((1, 1), (), ()), ((0, 1), (), ()), ((1,), (), (1,)), ((1,), (2,), (2,))],
+    ("groups", "auto_leave", "what"),
+    [
+        ([(1, 1)], False, r"distinct ids > 0 in voters, got \(1, 1\)"),
+        ([(0, 1)], False, r"distinct ids > 0 in voters, got \(0, 1\)"),
+        ([(1,), (-2,)], False, r"distinct ids > 0 in outgoing, got \(-2,\)"),
+        ([(1,), (), (4, 4)], False, r"distinct ids > 0 in learners, got \(4, 4\)"),
+        ([(1,), (2, 3), (), (3, 3)], False, r"distinct ids > 0 in learners_next, got \(3, 3\)"),
+        ([(1,), (), (1,)], False, r"learners apart from voters, got \(1,\) and \(1,\)"),
+        ([(1,), (2,), (2,)], False, r"learners apart from voters, got \(2,\) and \(1,\)"),
+        ([(1,), (), (), (2,)], False, r"learners_next among outgoing only, got \(2,\) and \(\)"),
+        ([(1,), (2,), (), (3,)], False, r"learners_next among outgoing only, got \(3,\) and \(2,\)"),
+        ([(1, 2), (2, 3), (), (2,)], False, r"learners_next among outgoing only, got \(2,\) and \(2, 3\)"),
+        ([(1, 2)], True, r"a joint configuration to leave by itself, got voters \(1, 2\) alone"),
+    ],
 )
-def test_a_configuration_names_everybody_once(
-    voters: tuple[int, ...], outgoing: tuple[int, ...], learners: tuple[int, ...]
+def test_a_configuration_that_contradicts_itself_is_refused(
+    groups: list[tuple[int, ...]], auto_leave: bool, what: str
 ) -> None:
-    with pytest.raises(ValueError, match="need"):
-        configuration_of(voters, outgoing, learners)
+    with pytest.raises(ValueError, match=f"^need {what}$"):
+        configuration_of(*groups, auto_leave=auto_leave)
+
+
+def test_a_joint_configuration_may_say_how_it_is_left() -> None:
+    joint = configuration_of((1, 2), (2, 3), (7,), (3,), auto_leave=True)
+    assert joint == Configuration((1, 2), (2, 3), (7,), (1, 2, 3, 7), (3,), True)
 
 
 def test_members_are_everybody_in_order() -> None:

@@ -22,12 +22,17 @@ from tercet.core.raft import (
     Receive,
     Role,
     SnapshotReady,
+    Tick,
+    TimeoutNow,
     TransferLeader,
+    TransitionKind,
     Unreachable,
+    decode_conf_change,
     encode_conf_change,
     restart,
     snapshot_meta,
 )
+from tercet.core.raft.heartbeats import known_commit
 from tercet.core.trace import Header, TraceEncoder, read_trace, verify
 
 from .raft_nodes import Node, entries_of, follower, leader, sent
@@ -50,8 +55,10 @@ def joiner(session: int) -> Node:
     return node
 
 
-def beat(commit: int, session: int = 0, *, term: int = 3) -> HeartbeatRequest:
-    return HeartbeatRequest(sender=2, to=1, term=term, leader_commit=commit, session=session)
+def beat(commit: int, session: int = 0, *, term: int = 3, commit_term: int = 1) -> HeartbeatRequest:
+    return HeartbeatRequest(
+        sender=2, to=1, term=term, leader_commit=commit, session=session, commit_term=commit_term
+    )
 
 
 def test_a_late_heartbeat_from_before_a_wipe_commits_nothing() -> None:
@@ -59,13 +66,41 @@ def test_a_late_heartbeat_from_before_a_wipe_commits_nothing() -> None:
     fresh = Node(restart(Config(node_id=1, voters=()), HardState()))
     fresh.hear(beat(20))
     assert (fresh.state.commit_index, fresh.state.leader_id) == (0, 2)
-    assert fresh.effects.refusals[0].rule == "heartbeat/other-session"
+    assert fresh.effects.refusals[0].rule == "heartbeat/not-held"
     node = joiner(session=21)
-    for commit in (1, 20):
-        assert node.hear(beat(commit)).refusals[0].rule == "heartbeat/other-session"
-        assert node.state.commit_index == 0
-    node.hear(beat(1, session=21))
+    assert node.hear(beat(20)).refusals[0].rule == "heartbeat/not-held"
+    assert node.state.commit_index == 0
+    node.hear(beat(1))  # the very entry: it is committed, whoever had confirmed it
     assert node.state.commit_index == 1
+
+
+def test_a_heartbeat_commits_only_the_entry_that_it_names() -> None:
+    """Wiped, and then late appends of two terms: in the place of which a heartbeat speaks there is another
+    entry, of the older term."""
+    node = Node(restart(Config(node_id=1, voters=()), HardState()))
+    node.hear(node.append(2, 0, 0, [1, 2, 2], sender=3))
+    node.hear(node.append(3, 1, 1, []))
+    (question,) = sent(node.hear(beat(3, commit_term=3)), HeartbeatReply)
+    assert (question.lacks, node.state.commit_index) == (3, 0)
+    assert node.effects.refusals[0].rule == "heartbeat/not-held"
+    with pytest.raises(Corruption, match="its log holds one of term 2 there"):
+        node.hear(msgspec.structs.replace(beat(3, commit_term=3), lost=True))
+    node.hear(beat(3, commit_term=2))
+    assert node.state.commit_index == 3
+
+
+def test_a_leader_tells_nothing_of_an_entry_that_it_has_forgotten() -> None:
+    """A snapshot is due to that member; without its term the entry could not be told from another."""
+    node = leader(voters=(1, 2))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.do(Propose((b"a",)), Propose((b"b",)))
+    node.write()
+    assert node.state.leadership is not None
+    peer = node.state.leadership.progress[1]
+    assert known_commit(node.state, peer) == 1
+    forgetful = msgspec.structs.replace(node.state, log=node.state.log.compacted(2))
+    assert known_commit(forgetful, peer) == 0
 
 
 def test_a_member_that_lacks_what_it_should_have_confirmed_asks_the_leader() -> None:
@@ -75,7 +110,7 @@ def test_a_member_that_lacks_what_it_should_have_confirmed_asks_the_leader() -> 
             request = msgspec.structs.replace(beat(20, session=session), quiet=quiet)
             (question,) = sent(node.hear(request), HeartbeatReply)
             assert (question.lacks, question.session) == (20, session)
-            assert node.effects.refusals[0].rule == "heartbeat/beyond-log"
+            assert node.effects.refusals[0].rule == "heartbeat/not-held"
 
 
 def test_a_leader_tells_a_member_what_it_lost_if_it_confirmed_that_in_this_life() -> None:
@@ -96,29 +131,56 @@ def test_a_leader_tells_a_member_what_it_lost_if_it_confirmed_that_in_this_life(
 
 def test_a_member_that_lost_what_it_confirmed_stops() -> None:
     for node, session in ((joiner(session=21), 21), (follower([1]), 0)):
+        node.hear(beat(20, session=session))
         with pytest.raises(Corruption, match="durable entries were lost"):
             node.hear(msgspec.structs.replace(beat(20, session=session), lost=True))
 
 
 def test_what_another_life_lost_does_not_stop_a_member() -> None:
+    """It believes only what it has asked for; what it has not, it asks about."""
     node = joiner(session=21)
-    node.hear(msgspec.structs.replace(beat(20, session=4), lost=True))
-    assert node.effects.refusals[0].rule == "heartbeat/other-session"
+    late = msgspec.structs.replace(beat(20, session=4), lost=True, quiet=True)
+    node.hear(beat(20, session=21))
+    (question,) = sent(node.hear(late), HeartbeatReply)
+    assert (question.lacks, question.session) == (20, 4)
+    with pytest.raises(Corruption):
+        node.hear(late)
+    other = joiner(session=21)
+    other.hear(beat(20, session=4), beat(0, term=4))
+    assert other.state.asked == (0, 0)
 
 
-def test_a_late_append_of_an_older_session_does_not_take_the_newer_one_back() -> None:
+def test_a_member_that_lost_its_disk_is_probed_at_the_pace_of_heartbeats() -> None:
+    """It refuses behind what it has confirmed: a probe at the same place at once would be refused at once."""
+    node = leader(voters=(1, 2))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.do(Unreachable(2))
+    refusal = AppendReply(sender=2, to=1, term=1, success=False, prev_log_index=1, refusal="append/no-match")
+    assert node.hear(refusal).send == ()
+    assert node.effects.refusals[0].rule == "append/stale-refusal"
+
+
+def test_an_answer_to_a_round_that_was_never_sent_confirms_nothing() -> None:
+    node = leader(voters=(1, 2))
+    before = node.state
+    node.hear(HeartbeatReply(sender=2, to=1, term=1, context=60))
+    assert (node.state, node.effects.refusals[0].rule) == (before, "read/no-such-round")
+
+
+def test_a_target_that_may_not_campaign_still_knows_its_leader() -> None:
+    node = follower([1], voters=(2, 3))
+    node.hear(beat(0), TimeoutNow(sender=2, to=1, term=3))
+    assert (node.state.leader_id, node.effects.refusals[0].rule) == (2, "election/not-a-voter")
+
+
+def test_a_late_append_of_an_older_session_is_answered_in_that_session() -> None:
     node = joiner(session=21)
     late = AppendRequest(
         sender=2, to=1, term=3, prev_log_index=0, prev_log_term=0, entries=entries_of([1]), leader_commit=0
     )
     (reply,) = sent(node.hear(late), AppendReply)
-    assert (reply.session, node.state.session) == (0, 21)
-
-
-def test_another_leaders_sessions_begin_anew() -> None:
-    node = joiner(session=21)
-    node.hear(beat(0, term=4))
-    assert node.state.session == -1
+    assert reply.session == 0
 
 
 def grown() -> Node:
@@ -193,6 +255,25 @@ def test_proposals_come_back_while_leadership_is_handed_over() -> None:
     effects = node.hear(forwarded(1, change=encode_conf_change(change)))
     assert (effects.dropped, effects.dropped_conf_changes) == ((b"x",), (change,))
     assert {refusal.rule for refusal in effects.refusals} == {"propose/transferring"}
+
+
+def test_a_leader_whose_transfer_fails_leaves_the_joint_configuration_then() -> None:
+    """While it hands over it appends nothing, or the target would lack an entry (thesis 3.10)."""
+    node = leader(voters=(1, 2, 3))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.apply()
+    change = ConfChange((Change(ChangeKind.ADD_LEARNER, 3),), TransitionKind.IMPLICIT)
+    node.do(ProposeConfChange(change))
+    node.write()
+    node.hear(node.held(2, 2))
+    (message,) = sent(node.do(TransferLeader(2)), TimeoutNow)
+    assert (message.to, node.apply().entries) == (2, ())
+    assert node.state.configuration.outgoing == (1, 2, 3)
+    while not node.do(Tick()).refusals:
+        assert node.effects.entries == ()
+    assert node.effects.refusals[0].rule == "transfer/timed-out"
+    assert [decode_conf_change(entry.data) for entry in node.effects.entries] == [ConfChange()]
 
 
 def test_what_counts_as_uncommitted_is_counted_off_again() -> None:

@@ -129,9 +129,10 @@ def test_replacing_a_committed_entry_stops_the_node() -> None:
 
 
 def test_a_leader_that_knows_of_lost_entries_stops_the_node() -> None:
-    message = HeartbeatRequest(sender=2, to=1, term=1, leader_commit=4, lost=True)
+    message = HeartbeatRequest(sender=2, to=1, term=1, leader_commit=4, commit_term=1)
+    asks = step(node(), Receive(message)).state
     with pytest.raises(Corruption, match="durable entries were lost"):
-        step(node(), Receive(message))
+        step(asks, Receive(msgspec.structs.replace(message, lost=True)))
 
 
 def test_two_leaders_in_one_term_stop_the_node() -> None:

@@ -39,9 +39,9 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "confchange_v2_add_single_explicit": ("change_joint_explicit", "change_joint_single"),
     "confchange_v2_replace_leader": ("change_replaces_leader", "change_new_leader_leaves"),
     "confchange_v2_replace_leader_stepdown": ("change_replaces_leader",),
-    "forget_leader": (),  # nobody forgets a leader on demand
-    "forget_leader_prevote_checkquorum": (),
-    "forget_leader_read_only_lease_based": (),
+    "forget_leader": (),  # nobody forgets a leader on demand (docs/reference/names.md says why)
+    "forget_leader_prevote_checkquorum": (),  # the same: it is to vote though it hears a leader
+    "forget_leader_read_only_lease_based": (),  # the same: etcd's library ignores the demand, for the lease
     "heartbeat_resp_recovers_from_probing": ("flow_unreachable", "flow_lost_append"),
     "lagging_commit": ("flow_lagging_commit",),
     "prevote": ("pre_vote_old_log", "returns_without_pre_vote"),
@@ -56,7 +56,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 #: Rules about messages and data that no honest member sends.
-UNSEEN: Final = ("append/ack-beyond-log", "snapshot/malformed", "conf/malformed")
+UNSEEN: Final = ("append/ack-beyond-log", "read/no-such-round", "snapshot/malformed", "conf/malformed")
 
 
 def test_there_are_transcripts() -> None:
@@ -77,6 +77,16 @@ def test_every_scenario_of_etcds_library_is_told_here_too() -> None:
     told = {name for names in FAMILIES.values() for name in names}
     assert sorted(told - {path.stem.removeprefix("raft_") for path in _FILES}) == []
     assert len(FAMILIES) >= 32
+
+
+def test_the_key_explains_every_command_that_is_used() -> None:
+    key = (_HERE / "transcripts" / "README.md").read_text()
+    blocks = [block for path in _FILES for block in path.read_text().split("\n\n")]
+    heads = [block.partition("\n----\n")[0] for block in blocks]
+    lines = [line.removeprefix("quietly ") for head in heads for line in head.splitlines()]
+    used = {line.split()[0] for line in lines if line and not line.startswith("#")}
+    assert {word for word in used if not re.search(f"`{word}[ `]", key)} == set()
+    assert len(used) >= 30
 
 
 def test_every_rule_that_refuses_something_can_be_seen_in_a_transcript() -> None:

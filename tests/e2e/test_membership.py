@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 import trio
 
-from tercet.jepsen_like.real import Report, catch_up, grow, move_leaders
+from tercet.core.rpc_errors import RpcError
+from tercet.jepsen_like.real import Report, catch_up, grow, move_leaders, replace
+from tercet.net.client import Client, open_client
+from tercet.net.config import MemberConfig
+from tercet.net.real import real_world
 
 from .processes import HOST, PATIENCE, Cluster, Member, free_ports, wait_until
 
 LOOSE = "--strict-reconfig-check=false"
+TOO_MANY = "etcdserver: too many requests"
+LARGE = 1_400_000  # bytes of a value
 
 
 def play(scene: Any, folder: Path, **options: Any) -> Report:
@@ -73,6 +79,14 @@ def test_no_write_is_lost_while_the_leader_moves_every_half_second(tmp_path: Pat
     assert report.numbers["moves"] == 7
 
 
+@pytest.mark.needs("etcdctl")
+def test_a_follower_and_a_leader_that_died_with_their_disks_are_replaced_by_learners(tmp_path: Path) -> None:
+    report = play(replace, tmp_path)
+    numbers = report.numbers
+    assert 0 < numbers["follower_unavailable_ms"] <= report.longest_unavailable_ms
+    assert 0 < numbers["leader_unavailable_ms"] <= report.longest_unavailable_ms < 10_000
+
+
 def test_a_follower_catches_up_by_a_snapshot_that_was_cut_in_the_middle(tmp_path: Path) -> None:
     numbers = play(catch_up, tmp_path, megabytes=10).numbers
     assert numbers["cuts"] == 1
@@ -105,6 +119,47 @@ def test_a_learner_is_promoted_and_a_dead_member_replaced(tmp_path: Path) -> Non
         dead.start()  # it does not know yet
         assert dead.process is not None and dead.process.wait(PATIENCE) == 0
         assert "the member has been permanently removed from the cluster" in dead.log
+
+
+@pytest.mark.needs("etcdctl")
+def test_etcdctl_is_told_that_a_leader_without_a_majority_takes_no_more(tmp_path: Path) -> None:
+    """It leads for another twenty seconds after the other member has stopped."""
+    with Cluster(tmp_path, 1, flags=[LOOSE, "--election-timeout=20000"]) as cluster:
+        leader, other = cluster.members[0], newcomer(cluster, "n2")
+        join(cluster, other)
+        cluster.wait_healthy()
+        assert other.process is not None
+        other.process.send_signal(signal.SIGSTOP)
+        limit = MemberConfig().max_uncommitted_bytes
+        answers: list[str] = []
+        told = ""
+
+        async def put(client: Client, number: int) -> None:
+            try:
+                await client.put(b"%d" % number, bytes(LARGE))
+                answers.append("")
+            except RpcError as error:
+                answers.append(error.message)
+
+        async def main() -> None:
+            nonlocal told
+            world, urls = real_world("filler", write_log=lambda line: None), (f"http://{leader.endpoint}",)
+            async with open_client(world, urls, request_timeout=60) as client, trio.open_nursery() as nursery:
+                for number in range(limit // LARGE + 5):
+                    nursery.start_soon(put, client, number)
+                while not answers:  # noqa: ASYNC110 - it ends with the first refusal
+                    await trio.sleep(0.05)
+                where = ("--endpoints", leader.endpoint)
+                told = cluster.etcdctl(*where, "put", "big", check=False, stdin="x" * LARGE)
+                assert other.process is not None
+                other.process.send_signal(signal.SIGCONT)
+
+        trio.run(main)
+        assert told.strip().endswith(f"Error: {TOO_MANY}"), told
+        assert set(answers) == {"", TOO_MANY}
+        assert limit - LARGE < answers.count("") * LARGE <= limit
+        cluster.wait_healthy()
+        etcdctl(cluster, "put", "small", "v")
 
 
 def key_of(member: Member) -> Any:

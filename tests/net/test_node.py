@@ -22,6 +22,8 @@ from tercet.core.raft.types import (
     ReadIndexRequest,
     Tick,
     TransferLeader,
+    VoteReply,
+    VoteRequest,
 )
 from tercet.core.rpc_errors import RpcError
 from tercet.core.wire.proto import internal_pb2 as internal
@@ -267,6 +269,69 @@ def test_with_leases_the_ticks_of_a_pause_are_counted_before_the_next_read() -> 
         bench.node.read_index(reads.append)
         await bench.settle()
         assert None not in reads[1:]
+
+    on_bench(test, members=3, lease=1)
+
+
+@pytest.mark.parametrize(("stall", "times"), [(60.0, 1), (0.19, 4)], ids=["paused once", "always late"])
+def test_with_leases_a_turn_that_takes_long_is_counted_too(stall: float, times: int) -> None:
+    """However its turns stand still: after half a second the lease has ended."""
+
+    async def test(bench: Bench) -> None:
+        await bench.lead()
+        reads: list[RpcError | None] = []
+        await bench.world.clock.sleep(0.15)
+        for beat in bench.sent.take(HeartbeatRequest):
+            bench.receive(HeartbeatReply(sender=2, to=1, term=1, context=beat.context))
+        await bench.settle()
+        left = times
+        note = bench.steps.step
+
+        def stand_still(event: object, effects: object, state: object) -> None:
+            nonlocal left
+            note(event, effects, state)
+            if isinstance(event, Tick) and left:
+                left -= 1
+                bench.clock.ahead += stall
+
+        bench.steps.step = stand_still  # type: ignore[method-assign]
+        while left:
+            bench.node.read_index(lambda _: None)
+            await bench.world.clock.sleep(0.01)
+        bench.node.read_index(reads.append)
+        await bench.settle()
+        assert None not in reads
+
+    on_bench(test, members=3, lease=1)
+
+
+def test_with_leases_a_busy_leader_ticks_as_often_as_one_at_rest() -> None:
+    async def test(bench: Bench) -> None:
+        bench.steps.events.clear()
+        for number in range(200):
+            bench.put(b"%d" % number)
+            await bench.world.clock.sleep(0.01)
+        assert bench.node.is_leader and len(bench.outcomes) == 200
+        assert 19 <= sum(isinstance(event, Tick) for event in bench.steps.events) <= 21
+
+    on_bench(test, lease=1)
+
+
+def test_with_leases_a_promise_not_to_vote_is_kept_when_the_clock_leaps_ahead() -> None:
+    async def test(bench: Bench) -> None:
+        bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))
+        await bench.settle()
+        bench.clock.ahead += 60.0
+        await bench.world.clock.sleep(0.15)
+        bench.receive(VoteRequest(sender=3, to=1, term=2, last_log_index=9, last_log_term=1))
+        await bench.settle()
+        [reply] = bench.sent.take(VoteReply)
+        assert (reply.vote_granted, reply.refusal) == (False, "vote/leader-alive")
+        await bench.world.clock.sleep(0.9)
+        bench.receive(VoteRequest(sender=3, to=1, term=3, last_log_index=9, last_log_term=1))
+        await bench.settle()
+        [reply] = bench.sent.take(VoteReply)
+        assert reply.vote_granted
 
     on_bench(test, members=3, lease=1)
 

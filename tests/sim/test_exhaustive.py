@@ -16,7 +16,7 @@ from tercet.core.raft.types import Change, ChangeKind, ConfChange
 from tercet.core.trace import read_trace, verify
 from tercet.jepsen_like.mutations import MUTATIONS, resolve_mutation
 from tercet.sim.explorer.commands import _scope, explore_command
-from tercet.sim.explorer.exhaustive import cells, tables
+from tercet.sim.explorer.exhaustive import cells, report, tables
 from tercet.sim.explorer.exhaustive.counterexample import moves_of, replay_moves
 from tercet.sim.explorer.exhaustive.digests import Digests
 from tercet.sim.explorer.exhaustive.facts import Fact, History, remember
@@ -28,7 +28,7 @@ from tercet.sim.explorer.exhaustive.search import Search
 from tercet.sim.explorer.exhaustive.tables import Tables
 from tercet.sim.invariants import Violation
 
-LARGE = ("B6", "B9", "B10", "B16")  # 87,000 to 390,000 states: ``tercet campaign zoo --exhaustive``
+LARGE = ("B6", "B9", "B10", "B11", "B16")  # 87,000 to 1,100,000 states: ``tercet campaign zoo --exhaustive``
 WITH_SCOPE = [name for name, one in MUTATIONS.items() if one.scope is not None and name not in LARGE]
 command = explore_command(lambda name: resolve_mutation(name).apply())
 
@@ -42,6 +42,7 @@ command = explore_command(lambda name: resolve_mutation(name).apply())
         Scope(nodes=2, terms=2, entries=1, beats=1, batch=1),
         Scope(nodes=2, joining=1, terms=1, entries=0, changes=(((0, 3),),)),
         Scope(terms=2, entries=1),
+        Scope(terms=1, entries=1, pre_vote=True),
         Scope(nodes=2, terms=2, entries=2, crashes=1),
         Scope(nodes=1, terms=2, entries=1, crashes=1, reads=1, slow_writes=1),
     ],
@@ -102,6 +103,7 @@ def without_answers(patch: pytest.MonkeyPatch) -> None:
         Scope(nodes=2, terms=1, entries=1, crashes=1),
         Scope(nodes=2, terms=2, entries=0, crashes=1),
         Scope(nodes=2, terms=2, entries=1),
+        Scope(nodes=2, terms=1, entries=1, pre_vote=True),
     ],
 )
 def test_what_is_left_out_leads_nowhere_else(
@@ -130,7 +132,7 @@ def test_digests_are_a_set_that_grows() -> None:
 
 def test_a_scope_tells_the_command_that_searches_it() -> None:
     scope = Scope(nodes=3, joining=1, terms=2, entries=1, crashes=1, slow_writes=1, batch=1, lasting=False,
-                  strict=False, changes=(((1, 2), (0, 4)), ((1, 3),)))  # fmt: skip
+                  strict=False, pre_vote=True, changes=(((1, 2), (0, 4)), ((1, 3),)))  # fmt: skip
     words = shlex.split(command_of(scope, "B1"))
     assert words[:4] == ["tercet", "sim", "explore", "--exhaustive"]
     assert words[-2:] == ["--mutation", "B1"]
@@ -235,6 +237,15 @@ def test_the_command_writes_a_trace_that_the_shipped_core_refutes(tmp_path: Path
     assert verify(read_trace(path.read_bytes()).records).verdict == "invalid"
     with MUTATIONS["B1"].apply():
         assert verify(read_trace(path.read_bytes()).records).verdict == "valid"
+
+
+def test_without_a_terminal_a_long_search_tells_in_lines_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "_LINE_EVERY", 10_000)
+    result = CliRunner().invoke(command, ["--exhaustive", "--entries", "1"])
+    lines = result.stderr.splitlines()
+    assert [line.split()[0][:-4] for line in lines] == ["1", "2", "3"]  # thousands of tens
 
 
 def test_the_command_has_three_exit_codes() -> None:

@@ -12,23 +12,33 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from tercet.core.raft import (
+    NO_EFFECTS,
+    AppendReply,
+    AppendRequest,
     Change,
     ChangeKind,
     Effects,
     Entry,
     Event,
     HardState,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Message,
     RaftState,
     Receive,
     SnapshotInstalled,
     SnapshotMeta,
     TimeoutNow,
+    following,
 )
 from tercet.core.raft.quorum import configuration_of
+from tercet.core.raft.state import Duty
 from tercet.core.trace import Note, read_trace, verify
 from tercet.jepsen_like.mutations import MUTATIONS, resolve_mutation
+from tercet.jepsen_like.mutations.mutation import rerouted
 from tercet.sim.explorer.commands import explore_command, schedule_from_text, schedule_to_text
 from tercet.sim.explorer.configurations import quorums_meet
 from tercet.sim.explorer.disk import Disk
@@ -222,6 +232,29 @@ def test_without_pre_vote_chance_has_time_to_decide_an_election() -> None:
     assert replay(schedule_from_text(token)).rule == ""
 
 
+def test_a_late_wish_for_a_voter_that_is_down_is_no_stillness() -> None:
+    """Seed 20290394: a second copy of a proposal, to make a voter of a node that is left out in the end, came
+    after the faults had ended. It was committed, and those that were left were no majority any more."""
+    token = (
+        "ktwAEc4BNZtaBc4AehIAwsMDzU4gzQPozQQAzQEAwwQAAMIAzQGQ3AAalQLOAANyHQLNTiAAlQLOAAZ-vQPNTiAElQXOAAkCDQEUAJ"
+        "UCzgAN_F8BzU4gBJUFzgAQhOUBFACVAs4AFNg7Ac4AG3dAApUFzgAYIU8EFACVDc4AFGeTA2UAlQXOABaRfQMUBJUIzgAZlgA0zgAw"
+        "vJAAlRHOAB0sUQTOAB6EgACVAM4AKCZDAwAAlQXOAChwOwIUA5UFzgAqLSUCBQCVBc4AMSfZAxQFlQXOADFS1wEUA5UCzgAyLhEDzg"
+        "ADDUAElQXOADJhUQEUA5UFzgA7kEMCFACVBc4AOqyRAxQFlQjOAESFNzHNdTAAlQ3OAETG5QFhAJUNzgBG7WEDJQCVB84ARu1hMc4A"
+        "OMNAAJUFzgB59KMEFACVC84AehIAGgAA"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
+def test_a_change_that_travels_while_its_leader_crashes_is_no_stillness_either() -> None:
+    """Seed 30053923: as before, but what was late was the leader's append; no log on disk held the change."""
+    token = (
+        "ktwAE84BypYjBc4AehIAw8MKzQfQzT6AzQQAzQEAwwAAAMIAzQGQAACalRADBc4ABhqAAJUQzgADwMUDzgAB1MAAlQ3OAFIvyQRlAJ"
+        "UNzgBSwN0EYQKVEM4AU6uZAc4ABhqAAJUNzgBpMYEEAACVEM4AcES3As4ABhqAAJUNzgB4ll8EJQCVAs4AeLRJBM1OIAOVC84AehIA"
+        "GgAA"
+    )
+    assert replay(schedule_from_text(token)).rule == ""
+
+
 def test_a_crash_loses_what_waits_and_keeps_what_was_written() -> None:
     disk = Disk()
     disk.add(Effects(hard_state=HardState(1, 2, 0), entries=(Entry(1, 1), Entry(1, 2))))
@@ -259,6 +292,57 @@ def test_a_snapshot_takes_the_place_of_the_log_when_its_write_ends() -> None:
     disk.complete()
     disk.save(SnapshotMeta(9, 2, (1, 2, 3)), 8)
     assert (disk.base_index, disk.last_index, disk.term_at(8), disk.term_at(9)) == (8, 9, 2, 2)
+
+
+class Unexplained:
+    """Gathers messages that a node took in without any consequence and without naming a rule."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, RaftState] = {}
+        self.received = 0
+        self.unexplained: list[Message] = []
+
+    def step(self, now_us: int, event: Event | None, effects: Effects, state: RaftState) -> None:
+        before = self.states.get(state.config.node_id)
+        self.states[state.config.node_id] = state
+        if before is None or not isinstance(event, Receive):
+            return
+        self.received += 1
+        if effects == NO_EFFECTS and timeless(before) == timeless(state):
+            if not says_nothing_new(event.message, before):
+                self.unexplained.append(event.message)
+
+    def note(self, now_us: int, deviation: Deviation) -> None:
+        pass
+
+
+def timeless(state: RaftState) -> RaftState:
+    return replace(state, election_elapsed=0, lease_guard=0)
+
+
+def says_nothing_new(message: Message, state: RaftState) -> bool:
+    """Whether there is nothing to refuse: what the message tells is known."""
+    match message:
+        case HeartbeatRequest():
+            return message.quiet and message.leader_commit <= state.commit_index
+        case AppendReply():
+            leadership = state.leadership
+            held = {peer.node_id: peer.match_index for peer in leadership.progress} if leadership else {}
+            return message.success and message.match_index == held[message.sender]
+        case HeartbeatReply():
+            leadership = state.leadership
+            assert leadership is not None
+            return not leadership.reads or message.context == leadership.read_round
+    return False
+
+
+def test_whatever_a_node_ignores_it_names_a_rule_for() -> None:
+    seen = Unexplained()
+    for seed in range(120):
+        seen.states.clear()
+        assert run_seed(seed, recorder=seen).valid
+    assert seen.received > 50_000
+    assert seen.unexplained == []
 
 
 class Seen:
@@ -350,6 +434,22 @@ def test_the_number_of_processes_changes_nothing() -> None:
     for jobs in (1, 2):
         found = explore_in_processes(jobs, first_seed=31, schedules=130, seconds=1.0)
         assert (found.schedules, found.steps, found.digest) == (130, alone.steps, alone.digest)
+
+
+def test_entries_that_replace_others_are_durable_before_they_are_acknowledged() -> None:
+    """A log that is long enough may still hold the old entries: those are not what is acknowledged."""
+    careful = following.on_append_request
+
+    def hasty(state: RaftState, request: AppendRequest, duty: Duty) -> RaftState:
+        after = careful(state, request, duty)
+        if duty.entries and duty.entries[0].index <= state.log.last_index:
+            duty.send += duty.send_after_persist
+            duty.send_after_persist = ()
+        return after
+
+    with rerouted(sys.modules["tercet.core.raft.step"]._MESSAGES, AppendRequest, hasty):
+        failure = explore(schedules=400).failure
+    assert failure is not None and failure.rule == "promise before disk"
 
 
 def test_every_process_has_the_planted_bug_and_the_first_failure_is_told() -> None:

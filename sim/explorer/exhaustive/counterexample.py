@@ -111,6 +111,7 @@ class _Cluster:
         self.judge(move.node, outcome)
 
     def judge(self, moved: int, outcome: Outcome) -> None:
+        """Compare what a move has shown with the past; raises ``Violation`` when they differ."""
         fact = outcome.fact
         if fact is None:
             return

@@ -16,7 +16,7 @@ from tercet.core.raft import Entry, Log, RaftState, Role
 
 from ...invariants import Violation
 
-__all__ = ["Fact", "History", "fact_of", "logs_agree", "match_is_true", "remember", "with_read"]
+__all__ = ["Fact", "History", "fact_of", "logs_agree", "match_is_true", "remember", "terms_of", "with_read"]
 
 _LEADER = int(Role.LEADER)
 
@@ -72,6 +72,7 @@ def fact_of(before: RaftState, after: RaftState, reads: tuple[tuple[int, int], .
 
 
 def terms_of(log: Log) -> tuple[int, ...]:
+    """The terms of a log's entries, from the first on."""
     return tuple([entry.term for entry in log.entries(1, log.last_index)])
 
 

@@ -27,14 +27,18 @@ from tercet.core.raft import (
     Persisted,
     RaftState,
     Role,
+    SnapshotMeta,
     VoteReply,
     restart,
     state_digest,
     step,
 )
 from tercet.core.raft.log import empty_log
+from tercet.core.raft.membership import meta_of
+from tercet.core.raft.quorum import configuration_of
 
-from ...invariants import Violation
+from ...invariants import Violation, check_decided
+from ..configurations import after_change, quorums_meet
 from .facts import Fact, fact_of
 from .scope import How
 
@@ -328,10 +332,28 @@ def _check_step(before: RaftState, after: RaftState, effects: Effects) -> None:
     if after.commit_index > after.log.last_index:
         story = f"node {node} committed {after.commit_index} of {after.log.last_index} entries"
         raise Violation("commit beyond log", story)
+    if after.leadership is not None and after.commit_index > before.commit_index:
+        check_decided(node, after)
+    if effects.configuration is not None:
+        _check_configuration(after, effects.configuration)
     if before.role == _LEADER == after.role and before.current_term == after.current_term:
         last = before.log.last_index
         if (effects.entries and effects.entries[0].index != last + 1) or after.log.last_index < last:
             raise Violation("leader append-only", f"node {node} changed its log before {last + 1}")
+
+
+def _check_configuration(state: RaftState, meta: SnapshotMeta) -> None:
+    """It follows from the log alone, and each one from the one before without a gap between their quorums."""
+    configuration = configuration_of(state.config.voters)
+    for entry in state.log.entries(1, meta.index):
+        if entry.kind:
+            before, configuration = configuration, after_change(configuration, entry)
+            if not quorums_meet(before, configuration):
+                story = f"{before} and {configuration}, made by entry {entry.index}, decide apart"
+                raise Violation("joint safety", story)
+    if meta_of(configuration, meta.index, meta.term) != meta:
+        story = f"node {state.config.node_id} comes to {meta} where its log makes {configuration}"
+        raise Violation("configuration", story)
 
 
 def _check_promise(local: Local, message: Message) -> None:
@@ -341,9 +363,17 @@ def _check_promise(local: Local, message: Message) -> None:
         voted = hard.current_term == message.term and hard.voted_for == message.to
         kept = voted or hard.current_term > message.term
     elif type(message) is AppendReply and message.success:
-        held = hard.current_term == message.term and local.disk.last_index >= message.match_index
+        held = hard.current_term == message.term and _is_durable(local, message)
         kept = held or hard.current_term > message.term
     else:
         return
     if not kept:
         raise Violation("promise before disk", f"{message} with {hard} and {local.disk.last_index} entries")
+
+
+def _is_durable(local: Local, reply: AppendReply) -> bool:
+    """Whether the disk holds what is acknowledged: not some log of that length, but that very one."""
+    index = reply.match_index
+    if local.state.current_term != reply.term:  # the log in memory is not that one any more
+        return local.disk.last_index >= index
+    return local.disk.term_at(index) == local.state.log.term_at(index)

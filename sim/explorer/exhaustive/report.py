@@ -20,6 +20,7 @@ from .scope import BUDGETS, Move, Scope, describe_move
 
 __all__ = ["changes_of", "command_of", "search_scope"]
 
+_LINE_EVERY = 500_000  # states
 _EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
 _KINDS = {"add": ChangeKind.ADD_VOTER, "remove": ChangeKind.REMOVE, "learner": ChangeKind.ADD_LEARNER}
 
@@ -52,6 +53,8 @@ def command_of(scope: Scope, mutation: str | None = None) -> str:
         words.append(f"--batch {scope.batch}")
     if not scope.lasting:
         words.append("--once")
+    if scope.pre_vote:
+        words.append("--pre-vote")
     if scope.strict != plain.strict:
         words.append("--consequences")
     if mutation:
@@ -78,7 +81,7 @@ def search_scope(
     Returns:
         The exit code: 0 valid, 1 invalid, 2 a limit was hit.
     """
-    with _bar(as_json) as progress:
+    with _telling() as progress:
         run = search.Search(
             scope, memory_mb=memory_mb, cpu_seconds=None if minutes is None else minutes * 60,
             progress=progress,
@@ -140,25 +143,40 @@ def _tell(finding: search.Finding, moves: tuple[Move, ...]) -> None:
             click.echo(f"  {number:>3}. {describe_move(move)}")
 
 
+def _progress_text(progress: search.Progress) -> str:
+    speed = progress.states / max(progress.cpu_seconds, 1e-9)
+    return (
+        f"{progress.states} states, {progress.waiting} waiting, depth {progress.depth}, {speed:.0f}/s, "
+        f"{progress.memory_mb} MB"
+    )
+
+
+def _lines() -> Callable[[search.Progress], None]:
+    """A line of progress for every so many states."""
+    shown = 0
+
+    def tell(progress: search.Progress) -> None:
+        nonlocal shown
+        if progress.states // _LINE_EVERY > shown:
+            shown = progress.states // _LINE_EVERY
+            click.echo(_progress_text(progress), err=True)
+
+    return tell
+
+
 @contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[search.Progress], None] | None]:
-    """A bar that shows how much of what is found has been searched; only on a terminal."""
-    console = Console(stderr=True)
-    if quiet or not sys.stderr.isatty():
-        yield None
+def _telling() -> Iterator[Callable[[search.Progress], None]]:
+    """A bar that shows how much of what is found has been searched; lines where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield _lines()
         return
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("searching", total=1.0)
 
         def tell(progress: search.Progress) -> None:
-            speed = progress.states / max(progress.cpu_seconds, 1e-9)
-            bars.update(
-                task,
-                total=progress.states,
-                completed=progress.states - progress.waiting,
-                description=f"{progress.states} states, {progress.waiting} waiting, depth {progress.depth}, "
-                f"{speed:.0f}/s, {progress.memory_mb} MB",
-            )
+            done = progress.states - progress.waiting
+            bars.update(task, total=progress.states, completed=done, description=_progress_text(progress))
 
         yield tell

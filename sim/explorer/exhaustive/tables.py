@@ -153,6 +153,7 @@ class Tables:
         return number
 
     def history_number(self, history: History) -> int:
+        """The number of a history."""
         number = self._history_numbers.setdefault(history, len(self.histories))
         if number == len(self.histories):
             self.histories.append(history)
@@ -185,6 +186,7 @@ class Tables:
         return found
 
     def move(self, node: int, kind: Kind, argument: int) -> Move:
+        """The event as a move. ``argument`` as of ``effects``."""
         message = self.messages[argument] if kind == Kind.DELIVER else None
         return Move(kind, self.node(node).config.node_id, message, number=0 if message else argument)
 
@@ -231,9 +233,11 @@ class Tables:
         return found
 
     def with_read(self, history: int, context: int) -> int:
+        """The history after a read was asked."""
         return self.history_number(with_read(self.histories[history], context))
 
     def renamed_history(self, place: int, history: int) -> int:
+        """The number of a history under the renaming ``place``."""
         key = (place, history)
         found = self._renamed_histories.get(key)
         if found is None:
