@@ -28,7 +28,7 @@ from tercet.sim.explorer.exhaustive.search import Search
 from tercet.sim.explorer.exhaustive.tables import Tables
 from tercet.sim.invariants import Violation
 
-LARGE = ("B6", "B9", "B10", "B11", "B16")  # 87,000 to 1,100,000 states: ``tercet campaign zoo --exhaustive``
+LARGE = ("B6", "B9", "B11", "B16")  # 87,000 to 1,100,000 states: ``tercet campaign zoo --exhaustive``
 WITH_SCOPE = [name for name, one in MUTATIONS.items() if one.scope is not None and name not in LARGE]
 command = explore_command(lambda name: resolve_mutation(name).apply())
 
