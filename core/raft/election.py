@@ -123,10 +123,6 @@ def may_campaign(state: RaftState) -> str:
 
 def on_timeout_now(state: RaftState, message: TimeoutNow, duty: Duty) -> RaftState:
     """The leader hands over: campaign at once, without pre-vote (thesis 3.10)."""
-    rule = may_campaign(state)
-    if rule:  # the leader goes on, so it stays known
-        duty.refuse(rule)
-        return state
     return campaign(state, duty, forced=True)
 
 
@@ -140,6 +136,8 @@ def campaign(state: RaftState, duty: Duty, *, forced: bool = False) -> RaftState
     rule = may_campaign(state)
     if rule:
         duty.refuse(rule)
+        if forced:  # the leader goes on, so it stays known
+            return state
         return replace(state, election_elapsed=0, leader_id=0)
     campaigns = state.campaigns + 1
     state = replace(

@@ -17,6 +17,7 @@ from tercet.core.raft import (
     HeartbeatRequest,
     Message,
     Persisted,
+    Progress,
     RaftState,
     Receive,
     Role,
@@ -29,7 +30,10 @@ from tercet.core.raft import (
 
 _M = TypeVar("_M")
 
-__all__ = ["Node", "entries_of", "follower", "leader", "sent"]
+__all__ = [
+    "Node", "cluster", "entries_of", "follower", "leader", "leaders", "progress_of", "refusal", "sent",
+    "settle",
+]
 
 
 def entries_of(terms: Sequence[int], first: int = 1) -> tuple[Entry, ...]:
@@ -162,3 +166,49 @@ def leader(terms: Sequence[int] = (), **settings: object) -> Node:
     return node
 
 
+def cluster(*logs: Sequence[int], term: int) -> dict[int, Node]:
+    """Nodes 1, 2, ... with logs of these terms, all in one term, as if just started."""
+    voters = tuple(range(1, len(logs) + 1))
+    return {
+        node_id: Node(
+            restart(
+                Config(node_id=node_id, voters=voters, pre_vote=False, check_quorum=False),
+                HardState(term),
+                entries_of(terms),
+            )
+        )
+        for node_id, terms in zip(voters, logs, strict=True)
+    }
+
+
+def settle(nodes: dict[int, Node], messages: Sequence[Message]) -> None:
+    """Deliver messages and all that follows from them; disks are instant. Who is not in ``nodes`` is down."""
+    waiting = list(messages)
+    while waiting:
+        message = waiting.pop(0)
+        if message.to not in nodes:
+            continue
+        node = nodes[message.to]
+        effects = node.hear(message)
+        waiting += effects.send + effects.send_after_persist
+        if effects.entries:
+            effects = node.write()
+            waiting += effects.send + effects.send_after_persist
+
+
+def leaders(nodes: dict[int, Node]) -> list[int]:
+    """Who leads."""
+    return [node_id for node_id, node in nodes.items() if node.state.role == Role.LEADER]
+
+
+def refusal(sender: int, prev: int, *, hint: int, term: int = 2) -> AppendReply:
+    """An append refused behind entry ``prev``; ``hint`` is where, and of which term, to try again."""
+    return AppendReply(
+        sender=sender, to=1, term=term, success=False, prev_log_index=prev, hint_index=hint, hint_term=hint
+    )
+
+
+def progress_of(node: Node) -> tuple[Progress, ...]:
+    """What a leader knows of its members."""
+    assert node.state.leadership is not None
+    return node.state.leadership.progress

@@ -21,7 +21,8 @@ from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.core.wire.services import METHODS
 
 _RANGE = rpc.RangeRequest(
-    key=b"a", range_end=b"c", limit=1, revision=1, sort_order=1, sort_target=1,  # type: ignore[arg-type]
+    key=b"a", range_end=b"c", limit=1, revision=1,
+    sort_order=rpc.RangeRequest.ASCEND, sort_target=rpc.RangeRequest.VERSION,
     min_mod_revision=1, max_mod_revision=1, min_create_revision=1, max_create_revision=1,
 )  # fmt: skip
 _PLAIN_RANGE = rpc.RangeRequest(key=b"a", range_end=b"c", limit=1)
@@ -34,13 +35,13 @@ _OPERATIONS = [
     rpc.RequestOp(request_txn=rpc.TxnRequest(success=[rpc.RequestOp(request_range=_PLAIN_RANGE)])),
 ]
 _COMPARES = [
-    rpc.Compare(key=b"a", range_end=b"c", version=1, target=0, result=1),  # type: ignore[arg-type]
-    rpc.Compare(key=b"a", lease=5, target=4, result=2),  # type: ignore[arg-type]
-    rpc.Compare(key=b"a", value=b"v", target=3, result=3),  # type: ignore[arg-type]
+    rpc.Compare(key=b"a", range_end=b"c", version=1, target=rpc.Compare.VERSION, result=rpc.Compare.GREATER),
+    rpc.Compare(key=b"a", lease=5, target=rpc.Compare.LEASE, result=rpc.Compare.LESS),
+    rpc.Compare(key=b"a", value=b"v", target=rpc.Compare.VALUE, result=rpc.Compare.NOT_EQUAL),
 ]
 _AUTH_REQUESTS: dict[str, Message] = {
     "RoleGrantPermission": rpc.AuthRoleGrantPermissionRequest(
-        name="r", perm=auth_pb2.Permission(permType=1, key=b"a", range_end=b"c")  # type: ignore[arg-type]
+        name="r", perm=auth_pb2.Permission(permType=auth_pb2.Permission.WRITE, key=b"a", range_end=b"c")
     ),
     "UserGrantRole": rpc.AuthUserGrantRoleRequest(user="u", role="r"),
     "RoleRevokePermission": rpc.AuthRoleRevokePermissionRequest(role="r", key=b"a", range_end=b"c"),
@@ -52,7 +53,10 @@ REQUESTS: list[tuple[int, Message]] = [
     (Command.COMPACTION, rpc.CompactionRequest(revision=2)),
     (Command.LEASE_GRANT, rpc.LeaseGrantRequest(ID=6, TTL=10)),
     (Command.LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=5)),
-    *((Command.ALARM, rpc.AlarmRequest(action=action, memberID=1, alarm=1)) for action in (0, 1, 2)),  # type: ignore[arg-type]
+    *(
+        (Command.ALARM, rpc.AlarmRequest(action=action, memberID=1, alarm=rpc.NOSPACE))
+        for action in rpc.AlarmRequest.AlarmAction.values()
+    ),
     *(
         (command, _AUTH_REQUESTS.get(name) or METHODS[f"/etcdserverpb.Auth/{name}"].request())
         for name, command in AUTH_COMMANDS.items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ Test = Callable[[SimWorld, Cluster, str, list[str]], Awaitable[None]]
 
 VALUE = bytes(1000)
 SLOW_NS = 2_000_000_000  # of a sync: 1 to 3 s
+USUAL_NS = 1_000_000
 REFUSED = (Status.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
 
 
@@ -44,6 +46,16 @@ def in_cluster(test: Test, **options: Any) -> None:
 
     sim.run(main)
     assert [failure for failure in sim.failures if failure[1] in cluster.names] == []
+
+
+@contextmanager
+def slow_disks(sim: SimWorld, names: Sequence[str]) -> Iterator[None]:
+    """For as long as the block lasts, these members' syncs take a second or more."""
+    for name in names:
+        sim.host(name).disk.sync_latency_ns = SLOW_NS
+    yield
+    for name in names:
+        sim.host(name).disk.sync_latency_ns = USUAL_NS
 
 
 def url(name: str) -> tuple[str]:
@@ -95,16 +107,13 @@ def test_the_client_of_a_leader_that_cannot_commit_is_told_that_it_asks_too_much
             return leadership.uncommitted_bytes
 
         cluster.nodes[leader].limits.waiting_bytes = 10_000  # what was refused does not wait
-        for name in others:
-            sim.host(name).disk.sync_latency_ns = SLOW_NS
         async with cluster.client("c1", url(leader)) as client:
             puts = Puts(sim, client)
             async with trio.open_nursery() as nursery:
-                await puts.run(nursery, range(20))
-                assert len(puts.refused) == 16 and puts.done == []
-                assert 4000 < uncommitted() <= 5000
-                for name in others:
-                    sim.host(name).disk.sync_latency_ns = 1_000_000
+                with slow_disks(sim, others):
+                    await puts.run(nursery, range(20))
+                    assert len(puts.refused) == 16 and puts.done == []
+                    assert 4000 < uncommitted() <= 5000
             await puts.check(range(4, 5), 20)
             assert uncommitted() == 0
             assert cluster.nodes[leader].failed_proposals == 16
@@ -118,16 +127,13 @@ def test_what_a_follower_forwards_beyond_that_runs_out_of_time_and_never_happens
     """As in etcd: nobody tells the follower."""
 
     async def test(sim: SimWorld, cluster: Cluster, leader: str, others: list[str]) -> None:
-        for name in others:
-            sim.host(name).disk.sync_latency_ns = SLOW_NS
         async with cluster.client("c1", url(leader)) as client, cluster.client("c2", url(others[0])) as there:
             puts = Puts(sim, client)
             async with trio.open_nursery() as nursery:
-                await puts.run(nursery, range(6))
-                with pytest.raises(OutcomeUnknown):
-                    await there.put(b"forwarded", VALUE, timeout=0.5)
-                for name in others:
-                    sim.host(name).disk.sync_latency_ns = 1_000_000
+                with slow_disks(sim, others):
+                    await puts.run(nursery, range(6))
+                    with pytest.raises(OutcomeUnknown):
+                        await there.put(b"forwarded", VALUE, timeout=0.5)
             await sim.sleep(5)
             assert (await client.get(b"forwarded")).kvs == ()
             await there.put(b"forwarded", VALUE)
@@ -137,19 +143,16 @@ def test_what_a_follower_forwards_beyond_that_runs_out_of_time_and_never_happens
 
 def test_a_follower_that_does_not_answer_is_sent_no_more_than_its_window() -> None:
     async def test(sim: SimWorld, cluster: Cluster, leader: str, others: list[str]) -> None:
-        for name in others:
-            sim.host(name).disk.sync_latency_ns = SLOW_NS
         most: list[int] = []
         async with cluster.client("c1", url(leader)) as client:
             puts = Puts(sim, client)
             async with trio.open_nursery() as nursery:
-                for number in range(20):
-                    await puts.run(nursery, range(number, number + 1))
-                    leadership = cluster.states[leader].leadership
-                    assert leadership is not None
-                    most += [sum(peer.inflight_bytes) for peer in leadership.progress]
-                for name in others:
-                    sim.host(name).disk.sync_latency_ns = 1_000_000
+                with slow_disks(sim, others):
+                    for number in range(20):
+                        await puts.run(nursery, range(number, number + 1))
+                        leadership = cluster.states[leader].leadership
+                        assert leadership is not None
+                        most += [sum(peer.inflight_bytes) for peer in leadership.progress]
             await puts.check(range(20, 21), 20)
         assert 5000 <= max(most) < 5000 + len(VALUE) + 100
 
@@ -158,14 +161,11 @@ def test_a_follower_that_does_not_answer_is_sent_no_more_than_its_window() -> No
 
 def test_without_a_limit_everything_waits_for_a_majority() -> None:
     async def test(sim: SimWorld, cluster: Cluster, leader: str, others: list[str]) -> None:
-        for name in others:
-            sim.host(name).disk.sync_latency_ns = SLOW_NS
         async with cluster.client("c1", url(leader)) as client:
             puts = Puts(sim, client)
             async with trio.open_nursery() as nursery:
-                await puts.run(nursery, range(20))
-                for name in others:
-                    sim.host(name).disk.sync_latency_ns = 1_000_000
+                with slow_disks(sim, others):
+                    await puts.run(nursery, range(20))
             assert (sorted(puts.done), puts.refused) == (list(range(20)), {})
 
     in_cluster(test, max_uncommitted_bytes=0)
@@ -176,13 +176,12 @@ def test_the_client_of_a_member_that_applies_too_far_behind_is_told_that_it_asks
 
     async def test(sim: SimWorld, cluster: Cluster, leader: str, others: list[str]) -> None:
         cluster.nodes[leader].limits.apply_gap = 5
-        sim.host(leader).disk.sync_latency_ns = SLOW_NS
         async with cluster.client("c1", url(leader)) as client:
             puts = Puts(sim, client)
             async with trio.open_nursery() as nursery:
-                await puts.run(nursery, range(20))
-                assert puts.done == []
-                sim.host(leader).disk.sync_latency_ns = 1_000_000
+                with slow_disks(sim, [leader]):
+                    await puts.run(nursery, range(20))
+                    assert puts.done == []
             await puts.check(range(6, 8), 20)
             assert cluster.leader() == leader
 

@@ -252,16 +252,21 @@ def test_ticks_missed_in_a_pause_are_not_made_up_for() -> None:
     on_bench(test)
 
 
+async def lead_with_a_lease(bench: Bench) -> None:
+    """A majority has answered a heartbeat."""
+    await bench.lead()
+    await bench.world.clock.sleep(0.15)
+    for beat in bench.sent.take(HeartbeatRequest):
+        bench.receive(HeartbeatReply(sender=2, to=1, term=1, context=beat.context))
+    await bench.settle()
+
+
 def test_with_leases_the_ticks_of_a_pause_are_counted_before_the_next_read() -> None:
     """The others have elected somebody else by then."""
 
     async def test(bench: Bench) -> None:
-        await bench.lead()
+        await lead_with_a_lease(bench)
         reads: list[RpcError | None] = []
-        await bench.world.clock.sleep(0.15)
-        for beat in bench.sent.take(HeartbeatRequest):
-            bench.receive(HeartbeatReply(sender=2, to=1, term=1, context=beat.context))
-        await bench.settle()
         bench.node.read_index(reads.append)
         await bench.settle()
         assert reads == [None], "nobody has to be asked while the lease runs"
@@ -278,12 +283,8 @@ def test_with_leases_a_turn_that_takes_long_is_counted_too(stall: float, times: 
     """However its turns stand still: after half a second the lease has ended."""
 
     async def test(bench: Bench) -> None:
-        await bench.lead()
+        await lead_with_a_lease(bench)
         reads: list[RpcError | None] = []
-        await bench.world.clock.sleep(0.15)
-        for beat in bench.sent.take(HeartbeatRequest):
-            bench.receive(HeartbeatReply(sender=2, to=1, term=1, context=beat.context))
-        await bench.settle()
         left = times
         note = bench.steps.step
 

@@ -131,8 +131,13 @@ def m3_tls(r):
     ep = tls_server(r)
     served = ["--endpoints", ep, "--command-timeout=30s", "--dial-timeout=30s"]
     refused = ["--endpoints", ep, "--command-timeout=1500ms"]
-    c = lambda id, *words, **kw: r.ctl(id, [*served, *words], eps=False, timeout=60, **kw)  # noqa: E731
-    no = lambda id, *words, **kw: r.ctl(id, [*refused, *words], eps=False, timeout=60, **kw)  # noqa: E731
+
+    def c(id, *words, **kw):
+        r.ctl(id, [*served, *words], eps=False, timeout=60, **kw)
+
+    def no(id, *words, **kw):
+        r.ctl(id, [*refused, *words], eps=False, timeout=60, **kw)
+
     ca = ["--cacert", "@TMP@/ca.pem"]
     c("put", *ca, "put", "k", "v")
     c("get-json", *ca, "get", "k", "--print-value-only")
