@@ -28,7 +28,7 @@ from .fuzz_damage import damage_bytes
 
 __all__ = ["PeerTarget", "peer_stream"]
 
-#: How often a stream speaks in the name of a real member, whose own connection it pushes out for a moment.
+#: How often a stream speaks in the name of a real member, which speaks on a connection of its own beside it.
 IMPOSTORS: Final = 0.05
 
 

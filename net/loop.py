@@ -20,6 +20,7 @@ import trio
 
 from tercet.core import raft, rpc_errors
 from tercet.core.machine import Machine
+from tercet.core.raft.quorum import reached
 from tercet.core.raft.types import (
     Applied,
     Effects,
@@ -40,6 +41,7 @@ from tercet.core.raft.types import (
     Tick,
     decode_conf_change,
 )
+from tercet.core.rpc_errors import RpcError
 
 from .apply import Applier
 from .installing import Installing
@@ -445,8 +447,7 @@ class CoreLoop:
     def _sweep(self) -> None:
         self._now = now = self._world.clock.monotonic()
         self._latest = now + self.limits.request_timeout
-        recent = self._leader_replaced_at > now - self.limits.request_timeout
-        error = rpc_errors.TIMEOUT_LEADER_FAIL if recent else rpc_errors.TIMEOUT
+        error = self._why_late(now - self.limits.request_timeout)
         proposing = self._proposing
         if proposing.entries and not self.leader_id:
             self.failed_proposals += self._applier.give_up(
@@ -455,6 +456,26 @@ class CoreLoop:
         self.failed_proposals += self._applier.sweep(now, error)
         self._reads.sweep(now, error)
         proposing.sweep(now)
+
+    def _why_late(self, began: float) -> RpcError:
+        """What to tell who has waited since ``began``, as etcd does."""
+        if self._leader_replaced_at > began:
+            return rpc_errors.TIMEOUT_LEADER_FAIL
+        if self.leader_id and not self._connected_since(began):
+            return rpc_errors.TIMEOUT_CONNECTION_LOST
+        return rpc_errors.TIMEOUT
+
+    def _connected_since(self, moment: float) -> bool:
+        """Whether our connections to whom a proposal needs, the leader or its quorum, are as old as that."""
+
+        def whole(member_id: int) -> bool:
+            since = self._outbox.connected_since(member_id)
+            return member_id == self.member_id or (since is not None and since <= moment)
+
+        if self.role != Role.LEADER:
+            return whole(self.leader_id)
+        configuration = self._state.configuration
+        return bool(reached(configuration, [whole(member) for member in configuration.members]))
 
     def _note_soft_state(self, soft_state: SoftState) -> None:
         if soft_state.leader_id != self.leader_id:

@@ -2,8 +2,9 @@
 
 A connection introduces itself with ``Hello`` within five seconds, or it is an HTTP request and goes to the
 handler for those. Strangers, other clusters and damaged frames are refused with a reason where the other
-end can understand one, and the connection is closed. A member that dials again and speaks replaces its own
-earlier connection; one that stays silent is closed.
+end can understand one, and the connection is closed. A member that dials again may still have something
+under way on its earlier connection, a forwarded proposal that nobody repeats; and who speaks in its name need
+not be it. So an earlier connection is heard until it ends, falls silent, or too many others spoke since.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ __all__ = ["PeerServer"]
 
 CALLS_MAX: Final = 256  # under way from one peer
 CONNECTIONS_MAX: Final = 256  # accepted at once, strangers included
+MEMBER_CONNECTIONS_MAX: Final = 4  # on which one member has spoken
 HELLO_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 10.0  # heard nothing for so long: close
 
@@ -78,7 +80,7 @@ class PeerServer:
         self._deliver = deliver
         self._answer = answer
         self._http_handler = http_handler
-        self._accepted: dict[int, Connection] = {}  # by member: a new connection replaces the old one
+        self._accepted: dict[int, list[Connection]] = {}  # by member; which spoke last comes last
         self._accepted_count = 0
         self.received_bytes: dict[int, int] = {}  # by sender, once it has spoken
 
@@ -135,8 +137,7 @@ class PeerServer:
 
     def let_go(self, member_id: int) -> None:
         """Close what a member has opened: it is none any more. When it dials again it is told."""
-        connection = self._accepted.pop(member_id, None)
-        if connection is not None:
+        for connection in self._accepted.pop(member_id, ()):
             connection.close()
 
     async def _admit(self, connection: Connection, frames: list[Frame]) -> Hello | None:
@@ -182,24 +183,31 @@ class PeerServer:
                         counted = fed
                         for frame in frames:
                             self._take(frame, sender, channel, calls)
-                        self._replace(sender, connection)
+                        self._note_spoken(sender, connection)
                 except (OSError, trio.ClosedResourceError, PeerProtocolError) as error:
                     broken = error  # raised below: inside the nursery it would become a group
                 nursery.cancel_scope.cancel()
         finally:
-            if self._accepted.get(sender) is connection:
-                del self._accepted[sender]
+            self._forget(sender, connection)
         if broken is not None:
             raise broken
 
-    def _replace(self, sender: int, connection: Connection) -> None:
-        """A member spoke on this connection, so it has left its earlier one. A greeting alone does not count:
-        anybody can repeat it, and what is under way on the earlier connection would be lost."""
-        old = self._accepted.get(sender)
-        if old is not connection:
-            self._accepted[sender] = connection
-            if old is not None:
-                old.close()
+    def _note_spoken(self, sender: int, connection: Connection) -> None:
+        """A member spoke on this connection. A greeting alone does not count: anybody can repeat it."""
+        spoken = self._accepted.setdefault(sender, [])
+        if spoken[-1:] != [connection]:
+            if connection in spoken:
+                spoken.remove(connection)
+            spoken.append(connection)
+            if len(spoken) > MEMBER_CONNECTIONS_MAX:
+                spoken.pop(0).close()
+
+    def _forget(self, sender: int, connection: Connection) -> None:
+        spoken = self._accepted.get(sender, [])
+        if connection in spoken:
+            spoken.remove(connection)
+            if not spoken:
+                del self._accepted[sender]
 
     def _take(self, frame: Frame, sender: int, channel: Channel, calls: _Calls) -> None:
         if isinstance(frame, Batch):

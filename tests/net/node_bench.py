@@ -60,6 +60,7 @@ class Sent:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.cut = False  # nothing leaves, and the node is told so
+        self.since: dict[int, float | None] = {}  # by member; who is not here has been connected for ever
 
     def send(self, messages: list[Message]) -> list[Message]:
         if self.cut:
@@ -69,6 +70,9 @@ class Sent:
 
     async def call(self, member_id: int, method: str, payload: bytes, timeout: float) -> bytes:
         return b"called %d %s" % (member_id, method.encode())
+
+    def connected_since(self, member_id: int) -> float | None:
+        return self.since.get(member_id, float("-inf"))
 
     def take(self, kind: type) -> list[Any]:
         found = [message for message in self.messages if isinstance(message, kind)]

@@ -159,6 +159,46 @@ def test_a_client_deadline_earlier_than_the_members_own_is_kept() -> None:
     on_bench(test, members=3)
 
 
+@pytest.mark.parametrize(("redialled", "error"), [
+    (None, rpc_errors.TIMEOUT_CONNECTION_LOST),  # and not again since
+    (0.5, rpc_errors.TIMEOUT_CONNECTION_LOST),
+    (-60.0, rpc_errors.TIMEOUT),  # long before: that was not it
+])  # fmt: skip
+def test_a_proposal_lost_with_a_connection_times_out_with_that_reason(
+    redialled: float | None, error: RpcError
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))
+        await bench.settle()
+        began = bench.world.clock.monotonic()
+        bench.put(b"a")
+        bench.sent.since = {2: None if redialled is None else began + redialled, 3: None}
+        while not bench.outcomes:
+            bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))
+            await bench.world.clock.sleep(0.5)
+        assert bench.outcomes == [error]
+
+    on_bench(test, members=3)
+
+
+@pytest.mark.parametrize(("lost", "error"), [
+    ((2, 3), rpc_errors.TIMEOUT_CONNECTION_LOST),
+    ((2,), rpc_errors.TIMEOUT),  # a quorum stayed
+])  # fmt: skip
+def test_a_leader_without_a_quorum_of_connections_says_so(lost: tuple[int, ...], error: RpcError) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.lead()
+        bench.sent.since = dict.fromkeys(lost, None)
+        bench.put(b"a")
+        while not bench.outcomes:
+            for heartbeat in bench.sent.take(HeartbeatRequest):
+                bench.receive(HeartbeatReply(sender=heartbeat.to, to=1, term=heartbeat.term))
+            await bench.world.clock.sleep(0.1)
+        assert bench.outcomes == [error]
+
+    on_bench(test, members=3)
+
+
 def test_a_proposal_lost_with_its_leader_times_out_with_that_reason() -> None:
     async def test(bench: Bench) -> None:
         bench.receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0))

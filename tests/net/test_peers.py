@@ -13,7 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 from tercet.core import rpc_errors
-from tercet.core.raft.types import AppendRequest, Entry, HeartbeatRequest, Message
+from tercet.core.raft.types import AppendRequest, Entry, HeartbeatRequest, Message, ProposeRequest
 from tercet.core.rpc_errors import RpcError, RpcUnknown, Status
 from tercet.core.wire.peer import (
     FORMAT_VERSION,
@@ -36,7 +36,7 @@ from tercet.core.wire.peer import (
 from tercet.core.wire.proto import rpc_pb2 as rpc
 from tercet.net.channel import Channel, Identity
 from tercet.net.dial import Dialer
-from tercet.net.peer_server import PeerServer
+from tercet.net.peer_server import MEMBER_CONNECTIONS_MAX, PeerServer
 from tercet.net.peers import STRANGERS_MAX, Peers
 from tercet.net.real import real_world
 from tercet.net.world import Connection
@@ -246,18 +246,40 @@ async def test_a_message_in_another_members_name_closes_the_connection() -> None
         connection.close()
 
 
-async def test_a_new_connection_replaces_the_members_old_one() -> None:
+async def speaking(one: Harness) -> Connection:
+    """A new connection on which member 1 has spoken."""
+    connection = await one.dial()
+    await connection.send_all(MAGIC + encode(Hello(FORMAT_VERSION, CLUSTER, 1, 2)))
+    assert FrameDecoder().feed(await connection.receive(4096)) == [Welcome(2)]
+    await connection.send_all(encode(Ping()))
+    assert FrameDecoder().feed(await connection.receive(4096)) == [Pong()]
+    return connection
+
+
+async def test_what_is_under_way_on_a_members_earlier_connection_is_not_lost() -> None:
+    """A forwarded proposal is never repeated; who pushed its connection out could have been a stranger."""
+    proposal = ProposeRequest(sender=1, to=2, term=1, entries=(bytes(17),))
     async with harness() as one:
-        both = []
-        for _ in range(2):
-            connection = await one.dial()
-            await connection.send_all(MAGIC + encode(Hello(FORMAT_VERSION, CLUSTER, 1, 2)))
-            assert FrameDecoder().feed(await connection.receive(4096)) == [Welcome(2)]
-            await connection.send_all(encode(Ping()))
-            assert FrameDecoder().feed(await connection.receive(4096)) == [Pong()]
-            both.append(connection)
-        assert await both[0].receive(4096) == b""
-        for connection in both:
+        earlier = await speaking(one)
+        later = await speaking(one)
+        await earlier.send_all(encode(Batch((proposal,))))
+        await one.arrived.wait()
+        assert one.received == [proposal]
+        earlier.close()
+        later.close()
+
+
+async def test_of_too_many_connections_of_one_member_the_one_longest_silent_is_closed() -> None:
+    async with harness() as one:
+        connections = [await speaking(one) for _ in range(MEMBER_CONNECTIONS_MAX)]
+        await connections[0].send_all(encode(Ping()))
+        assert FrameDecoder().feed(await connections[0].receive(4096)) == [Pong()]
+        connections.append(await speaking(one))
+        assert await connections[1].receive(4096) == b""
+        one.server.let_go(1)
+        for number in (0, 2, 3, 4):
+            assert await connections[number].receive(4096) == b""
+        for connection in connections:
             connection.close()
 
 
