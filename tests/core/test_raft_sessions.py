@@ -9,6 +9,7 @@ from tercet.core.errors import Corruption
 from tercet.core.raft import (
     AppendReply,
     AppendRequest,
+    Applied,
     Change,
     ChangeKind,
     ConfChange,
@@ -274,6 +275,24 @@ def test_a_leader_whose_transfer_fails_leaves_the_joint_configuration_then() -> 
         assert node.effects.entries == ()
     assert node.effects.refusals[0].rule == "transfer/timed-out"
     assert [decode_conf_change(entry.data) for entry in node.effects.entries] == [ConfChange()]
+
+
+def test_a_joint_configuration_is_left_once() -> None:
+    """What is applied while the leave is under way, entries of before it, does not append another (6)."""
+    node = leader(voters=(1, 2, 3))
+    node.write()
+    node.hear(node.held(2, 1))
+    node.apply()
+    change = ConfChange((Change(ChangeKind.ADD_LEARNER, 3),), TransitionKind.IMPLICIT)
+    node.do(ProposeConfChange(change), Propose((b"a",)))
+    node.write()
+    node.hear(node.held(2, 3))
+    assert [entry.index for entry in node.do(Applied(2)).entries] == [4]
+    assert node.do(Applied(3)).entries == ()
+    node.write()
+    node.hear(node.held(2, 4))
+    assert node.do(Applied(4)).entries == ()
+    assert node.state.configuration.outgoing == ()
 
 
 def test_what_counts_as_uncommitted_is_counted_off_again() -> None:
