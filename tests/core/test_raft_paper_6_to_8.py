@@ -319,6 +319,22 @@ def test_a_read_is_confirmed_by_a_majority() -> None:
     assert [(read.context, read.read_index) for read in effects.reads] == [(7, 2)]
 
 
+def test_a_read_is_confirmed_when_who_has_not_answered_is_removed() -> None:
+    """6: "a server always uses the latest configuration in its log", for reads, too: two of two have it."""
+    node = leader([1], voters=(1, 2, 3, 4))
+    node.write()
+    for member in (2, 3):
+        node.hear(node.held(member, 2))
+    node.apply()
+    node.do(ProposeConfChange(ConfChange((Change(ChangeKind.REMOVE, 4),))))
+    beat = sent(node.do(ReadIndex(7)), HeartbeatRequest)[0]
+    assert node.hear(HeartbeatReply(sender=2, to=1, term=2, context=beat.context)).reads == ()
+    node.write()
+    for member in (2, 3):
+        node.hear(node.held(member, 3))
+    assert [read.context for read in node.apply().reads] == [7]
+
+
 def test_a_follower_asks_the_leader_where_to_read() -> None:
     """8, thesis 6.4: a read elsewhere asks the leader for its read index first."""
     node = follower()

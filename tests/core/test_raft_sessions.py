@@ -277,6 +277,18 @@ def test_a_leader_whose_transfer_fails_leaves_the_joint_configuration_then() -> 
     assert [decode_conf_change(entry.data) for entry in node.effects.entries] == [ConfChange()]
 
 
+def test_a_proposal_sent_to_who_does_not_lead_is_kept_only_between_two_leaders() -> None:
+    """With a leader in sight that the sender knows as well, its driver asks there."""
+    node = follower()
+    proposal = ProposeRequest(sender=3, to=1, term=1, entries=(b"a",))
+    node.hear(node.beat(1))
+    assert node.hear(proposal).dropped == ()
+    assert node.effects.refusals[0].rule == "propose/not-leader"
+    node.time_out()
+    assert node.state.leader_id == 0
+    assert node.hear(proposal).dropped == (b"a",)
+
+
 def test_a_joint_configuration_is_left_once() -> None:
     """What is applied while the leave is under way, entries of before it, does not append another (6)."""
     node = leader(voters=(1, 2, 3))

@@ -17,6 +17,7 @@ from tercet.core.raft import (
     RULES,
     AppendReply,
     AppendRequest,
+    Applied,
     Config,
     Entry,
     HardState,
@@ -108,6 +109,51 @@ def test_an_entry_written_replaced_and_written_again_is_durable_only_the_second_
     state = step(state, append(3, 0, 0, 1)).state
     assert step(state, Persisted(1, 1, 1)).state.persisted_index == 0
     assert step(state, Persisted(1, 1, 3)).state.persisted_index == 1
+
+
+def test_a_write_of_an_earlier_term_counts_when_nothing_was_replaced() -> None:
+    state = step(node(), append(1, 0, 0, 1)).state
+    state = step(state, append(2, 1, 1, 2, sender=3)).state
+    assert step(state, Persisted(1, 1, 1)).state.persisted_index == 1
+
+
+def test_an_append_that_tells_of_a_commit_releases_what_is_durable() -> None:
+    state = step(node(), append(1, 0, 0, 1, 1)).state
+    state = step(state, Persisted(2, 1)).state
+    after = step(state, append(1, 2, 1, 1, commit=2))
+    assert [entry.index for entry in after.effects.committed] == [1, 2]
+
+
+def test_a_heartbeat_that_tells_of_a_commit_releases_what_is_durable() -> None:
+    state = step(node(), append(1, 0, 0, 1, 1, 1)).state
+    state = step(state, Persisted(2, 1)).state
+    beat = HeartbeatRequest(sender=2, to=1, term=1, leader_commit=3, commit_term=1)
+    after = step(state, Receive(beat))
+    assert [entry.index for entry in after.effects.committed] == [1, 2]
+    assert [entry.index for entry in step(after.state, Persisted(3, 1)).effects.committed] == [3]
+
+
+@pytest.mark.parametrize(("event", "answer"), [
+    (append(1, 0, 0, 1), True), (append(1, 7, 1, 1), False),  # accepted, refused
+    (Receive(HeartbeatRequest(sender=2, to=1, term=1, leader_commit=0)), None),
+])  # fmt: skip
+def test_whatever_the_leader_says_starts_the_election_timer_anew(event: Receive, answer: bool | None) -> None:
+    state = step(node(), append(1, 0, 0)).state
+    for _ in range(5):
+        state = step(state, Tick()).state
+    assert state.election_elapsed == 5
+    after = step(state, event)
+    replies = [each for each in after.effects.send_after_persist if isinstance(each, AppendReply)]
+    replies += [each for each in after.effects.send if isinstance(each, AppendReply)]
+    assert [reply.success for reply in replies] == ([] if answer is None else [answer])
+    assert after.state.election_elapsed == 0
+
+
+def test_what_is_applied_is_not_applied_less() -> None:
+    """A driver's late word of what it applied earlier."""
+    state = step(node(), append(1, 0, 0, 1, 1, commit=2)).state
+    state = step(step(state, Persisted(2, 1)).state, Applied(2)).state
+    assert step(state, Applied(1)).state is state
 
 
 def test_committed_entries_wait_for_the_own_disk() -> None:
