@@ -77,7 +77,6 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
     if commit < state.commit_index:
         commit = state.commit_index
     persisted_index = state.persisted_index
-    released = state.released_index
     conflict_term = state.conflict_term
     if fresh:
         first = fresh[0].index
@@ -90,9 +89,6 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
             conflict_term = state.current_term
             persisted_index = min(persisted_index, first - 1)
         duty.entries += fresh
-    durable = commit if commit < persisted_index else persisted_index
-    if durable > released:
-        released = durable
     acknowledge(
         duty,
         AppendReply(
@@ -110,7 +106,6 @@ def on_append_request(state: RaftState, request: AppendRequest, duty: Duty) -> R
         election_elapsed=0,
         commit_index=commit,
         persisted_index=persisted_index,
-        released_index=released,
         conflict_term=conflict_term,
     )
 
@@ -123,8 +118,7 @@ def learn_commit(state: RaftState, index: int, term: int) -> RaftState:
     """
     if index <= state.commit_index or state.log.term_at(index) != term:
         return state
-    released = max(state.released_index, min(index, state.persisted_index))
-    return replace(state, commit_index=index, released_index=released)
+    return replace(state, commit_index=index)
 
 
 def _acknowledge_committed(state: RaftState, request: AppendRequest, duty: Duty) -> None:

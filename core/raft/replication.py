@@ -89,14 +89,8 @@ def _has_room(config: Config, peer: Progress) -> bool:
     return not config.max_inflight_bytes or sum(peer.inflight_bytes) < config.max_inflight_bytes
 
 
-def _send_append(
-    state: RaftState, log: Log, peer: Progress, duty: Duty, *, empty: bool = False
-) -> Progress:
-    """Send ``peer`` what it lacks, as far as its window allows.
-
-    Args:
-        empty: send an append even when it carries nothing, to ask where the peer is.
-    """
+def _send_append(state: RaftState, log: Log, peer: Progress, duty: Duty) -> Progress:
+    """Send ``peer`` what it lacks, as far as its window allows; an empty append when it lacks nothing."""
     config = state.config
     if not _vote_is_durable(state):
         return peer
@@ -107,12 +101,7 @@ def _send_append(
             return peer
         if next_index <= log.base_index:
             return snapshot.send(state, peer, duty)
-        if next_index > log.last_index:
-            if not empty:
-                return peer
-            entries: tuple[Entry, ...] = ()
-        else:
-            entries = log.batch(next_index, config.max_append_entries, config.max_append_bytes)
+        entries = log.batch(next_index, config.max_append_entries, config.max_append_bytes)
         duty.send += (
             AppendRequest(
                 sender=config.node_id,
@@ -128,8 +117,6 @@ def _send_append(
         last = next_index - 1 + len(entries)
         if not pipelined:
             return replace(peer, probe_wait=1, told_commit=min(last, state.commit_index))
-        if not entries:
-            return replace(peer, told_commit=min(last, state.commit_index))
         in_bytes: tuple[int, ...] = ()
         if config.max_inflight_bytes:
             in_bytes = (*peer.inflight_bytes, sum([len(entry.data) for entry in entries]))
@@ -205,9 +192,8 @@ def persisted(state: RaftState, event: Persisted, duty: Duty) -> RaftState:
         return state
     if index <= state.persisted_index:
         return state
-    released = max(state.released_index, min(state.commit_index, index))
     leadership = state.leadership
-    state = replace(state, persisted_index=index, released_index=released)
+    state = replace(state, persisted_index=index)
     if leadership is None:
         return state
     position = _member(state, state.config.node_id)
@@ -239,7 +225,7 @@ def on_append_reply(state: RaftState, reply: AppendReply, duty: Duty) -> RaftSta
         if retry is None:
             duty.refuse("append/stale-refusal", f"of {reply.sender} at {reply.prev_log_index}")
             return _with_peer(state, leadership, position, replace(peer, active=True))
-        retry = _send_append(state, state.log, replace(retry, active=True), duty, empty=True)
+        retry = _send_append(state, state.log, replace(retry, active=True), duty)
         return _with_peer(state, leadership, position, retry)
     if reply.match_index > state.log.last_index:
         duty.refuse("append/ack-beyond-log", f"of {reply.sender} at {reply.match_index}")
@@ -291,13 +277,12 @@ def _commit(
 ) -> RaftState:
     """A majority holds the log up to ``commit``, of the own term (5.3, 5.4.2): hand out, count off, tell."""
     reads_wait = bool(leadership.reads) and not reads.leader_is_ready(state)
-    durable = commit if commit < state.persisted_index else state.persisted_index
     if leadership.uncommitted_bytes:
         term = state.current_term
         committed = state.log.entries(state.commit_index + 1, commit)
         size = sum([len(entry.data) for entry in committed if entry.term == term and not entry.kind])
         leadership = replace(leadership, uncommitted_bytes=leadership.uncommitted_bytes - size)
-    state = replace(state, commit_index=commit, released_index=max(state.released_index, durable))
+    state = replace(state, commit_index=commit)
     node_id = state.config.node_id
     for position, peer in enumerate(progress):
         if peer.node_id != node_id:
@@ -363,7 +348,7 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply, duty: Duty) -> R
     if newer or not peer.active:
         peer = replace(peer, active=True, acked_round=max(peer.acked_round, reply.context))
     if peer.state == _PROBE and peer.probe_wait == 2:
-        peer = _send_append(state, state.log, replace(peer, probe_wait=0), duty, empty=True)
+        peer = _send_append(state, state.log, replace(peer, probe_wait=0), duty)
     state = _with_peer(state, leadership, position, peer)
     if not newer:
         return state

@@ -70,6 +70,7 @@ def step(state: RaftState, event: Event) -> Transition:
     """
     duty = Duty()
     after: RaftState = _EVENTS[type(event)](state, event, duty)
+    # What is committed is handed out once the own disk has it, too, whichever of the two came last.
     if after.released_index < after.commit_index and after.released_index < after.persisted_index:
         after = replace(after, released_index=min(after.commit_index, after.persisted_index))
     if after is state and duty == _NO_DUTY:

@@ -10,6 +10,9 @@ import pytest
 
 from tercet.core.raft import (
     Applied,
+    Change,
+    ChangeKind,
+    ConfChange,
     Config,
     Entry,
     Event,
@@ -18,6 +21,7 @@ from tercet.core.raft import (
     HeartbeatRequest,
     Message,
     Persisted,
+    ProposeConfChange,
     RaftState,
     ReadIndex,
     Receive,
@@ -29,7 +33,7 @@ from tercet.core.raft import (
 )
 from tercet.core.raft.leases import lease_ticks, valid
 
-from .raft_nodes import leader
+from .raft_nodes import Node, leader
 
 IDS = (1, 2, 3)
 _TICK, _DELIVER, _CHAOS = range(3)
@@ -150,6 +154,66 @@ def test_a_lease_lasts_its_ticks_and_no_longer() -> None:
 def test_a_transfer_ends_leases_for_the_rest_of_the_term() -> None:
     state = step(confirmed(), TransferLeader(2)).state
     assert not valid(state)
+
+
+def beat(node: Node) -> int:
+    """Let a tick pass; the round of its heartbeats."""
+    (context,) = {each.context for each in node.tick(1) if isinstance(each, HeartbeatRequest)}
+    return context
+
+
+def answer(node: Node, member: int, context: int) -> bool:
+    """A member answers a round; whether the leader has a lease then."""
+    node.hear(HeartbeatReply(sender=member, to=1, term=node.state.current_term, context=context))
+    return valid(node.state)
+
+
+def leasing(*voters: int) -> Node:
+    """Node 1 leads, its first entry is committed and applied; nobody has answered a heartbeat yet."""
+    node = leader(voters=voters, check_quorum=True, read_only_lease=True)
+    node.write()
+    for member in voters[1 : len(voters) // 2 + 1]:
+        node.hear(node.held(member, 1))
+    node.apply()
+    return node
+
+
+def test_a_lease_needs_a_majority() -> None:
+    node = leasing(1, 2, 3, 4, 5)
+    context = beat(node)
+    assert [answer(node, member, context) for member in (2, 2, 4)] == [False, False, True]
+
+
+def test_a_lease_runs_from_when_the_newest_round_was_sent_that_a_majority_answered() -> None:
+    node = leasing(1, 2, 3)
+    rounds = [beat(node) for _ in range(3)]
+    assert answer(node, 2, rounds[1])
+    left = lease_ticks(node.state.config) - 1  # one tick has passed since that round was sent
+    node.tick(left - 1)
+    assert valid(node.state)
+    node.tick(1)
+    assert not valid(node.state)
+    assert not answer(node, 3, rounds[0])
+    node.tick(1)
+    assert not answer(node, 3, rounds[2])  # sent too long ago
+    assert answer(node, 3, beat(node))
+
+
+def test_a_change_of_the_voters_ends_the_lease_and_the_rounds_under_way() -> None:
+    """Who answered had promised to voters that are no more."""
+    node = leasing(1, 2, 3, 4)
+    earlier = beat(node)
+    assert [answer(node, member, earlier) for member in (2, 3)] == [False, True]
+    under_way = beat(node)
+    node.do(ProposeConfChange(ConfChange((Change(ChangeKind.REMOVE, 4),))))
+    node.write()
+    for member in (2, 3):
+        node.hear(node.held(member, 2))
+    node.apply()
+    assert node.state.configuration.voters == (1, 2, 3)
+    assert not valid(node.state)
+    assert [answer(node, member, under_way) for member in (2, 3)] == [False, False]
+    assert answer(node, 2, beat(node))
 
 
 @pytest.mark.parametrize(

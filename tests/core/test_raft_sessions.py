@@ -151,6 +151,24 @@ def test_what_another_life_lost_does_not_stop_a_member() -> None:
     assert other.state.asked == (0, 0)
 
 
+def test_what_came_meanwhile_is_not_lost() -> None:
+    """The answer says that the entry had been confirmed, and by now it has been sent again."""
+    node = follower([1])
+    node.hear(beat(2, term=1))
+    assert node.state.asked == (0, 2)
+    node.hear(node.append(1, 1, 1, [1]))
+    node.hear(msgspec.structs.replace(beat(2, term=1), lost=True, quiet=True))
+    assert (node.state.commit_index, node.effects.refusals) == (2, ())
+
+
+def test_who_lacks_something_has_heard_its_leader_all_the_same() -> None:
+    node = follower([1])
+    node.hear(beat(0, term=1))
+    node.tick(5)
+    node.hear(beat(2, term=1))
+    assert node.state.election_elapsed == 0
+
+
 def test_a_member_that_lost_its_disk_is_probed_at_the_pace_of_heartbeats() -> None:
     """It refuses behind what it has confirmed: a probe at the same place at once would be refused at once."""
     node = leader(voters=(1, 2))

@@ -184,6 +184,18 @@ def test_an_answer_about_no_snapshot_is_ignored() -> None:
     assert node.state.applied_index == 0
 
 
+def test_while_a_snapshot_is_loaded_others_have_to_wait() -> None:
+    node = follower([1, 1], commit=1)
+    node.hear(snapshot(5, 3))
+    for event in (SnapshotInstalled(4), SnapshotReady(SnapshotMeta(1, 1, VOTERS), 0)):
+        assert node.do(event).refusals[0].rule == "snapshot/stale"
+        assert (node.state.installing, node.state.snapshot) == (snapshot(5, 3), None)
+    node.do(SnapshotInstalled(5))
+    state = node.state
+    assert (state.persisted_index, state.released_index, state.applied_index) == (5, 5, 5)
+    assert (state.installing, state.snapshot) == (None, META)
+
+
 def test_a_new_leader_can_send_what_it_has_loaded_itself() -> None:
     node = follower([1], voters=(1, 2, 3))
     node.hear(snapshot(5, 3))
@@ -286,6 +298,18 @@ def test_a_log_from_before_the_snapshot_is_forgotten() -> None:
     for entries in (entries_of([1, 1, 1]), entries_of([1] * 9), ()):
         state = restart(CONFIG, HardState(3, 0, 2), entries, snapshot=META)
         assert (state.log.base_index, state.log.last_index, state.log.last_term) == (5, 5, 3)
+
+
+def test_a_whole_log_is_kept_whole_behind_a_snapshot() -> None:
+    state = restart(CONFIG, HardState(3), entries_of([1, 1, 1, 3, 3, 3]), snapshot=META)
+    assert (state.log.base_index, state.log.base_term, state.log.last_index) == (0, 0, 6)
+
+
+def test_changes_that_the_snapshot_covers_are_not_made_again() -> None:
+    """Member 4 was added by entry 4 and removed by entry 5, say, whose data the test leaves out."""
+    data = encode_conf_change(ConfChange((Change(ChangeKind.ADD_VOTER, 4),)))
+    entries = (Entry(1, 3), Entry(3, 4, data, EntryKind.CONF_CHANGE), Entry(3, 5), Entry(3, 6))
+    assert restart(CONFIG, HardState(3), entries, 6, META).configuration.voters == VOTERS
 
 
 @pytest.mark.parametrize("first", [7, 9])

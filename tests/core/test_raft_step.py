@@ -240,6 +240,11 @@ def test_a_disk_that_lost_what_was_applied_does_not_start() -> None:
         restart(Config(node_id=1, voters=(1,)), HardState(1, 0, 0), (Entry(1, 1),), applied=3)
 
 
+def test_a_disk_that_lost_the_term_of_its_entries_does_not_start() -> None:
+    with pytest.raises(ValueError, match="no term above 1"):
+        restart(Config(node_id=1, voters=(1,)), HardState(1), (Entry(2, 1),))
+
+
 def test_a_restarted_node_hands_out_what_it_knows_to_be_committed() -> None:
     entries = (Entry(1, 1), Entry(1, 2))
     state = restart(Config(node_id=1, voters=(1, 2)), HardState(1, 0, 2), entries, applied=1)

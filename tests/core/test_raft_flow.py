@@ -1,0 +1,109 @@
+"""What a leader sends to whom: batches, windows, probes; and what counts as heard (5.3; thesis 10.2)."""
+
+from __future__ import annotations
+
+from tercet.core.raft import (
+    AppendReply,
+    AppendRequest,
+    Effects,
+    HeartbeatReply,
+    HeartbeatRequest,
+    ProgressState,
+    Propose,
+    ReadIndex,
+    Role,
+    Unreachable,
+)
+
+from .raft_nodes import Node, leader, progress_of, sent
+
+
+def pipelining(**settings: object) -> Node:
+    """Node 1 leads; entry 1 is committed, and 2 confirmed it, so appends to it are pipelined."""
+    node = leader(voters=(1, 2, 3), **settings)
+    node.write()
+    node.hear(node.held(2, 1))
+    assert progress_of(node)[1].state == ProgressState.REPLICATE
+    return node
+
+
+def to_2(effects: Effects) -> list[list[int]]:
+    """The entries of each append to node 2."""
+    return [[entry.index for entry in each.entries] for each in sent(effects, AppendRequest) if each.to == 2]
+
+
+def test_many_entries_go_in_batches_of_so_many() -> None:
+    node = pipelining(max_append_entries=2)
+    assert to_2(node.do(Propose(tuple([b"a"] * 5)))) == [[2, 3], [4, 5], [6]]
+    assert progress_of(node)[1].inflight == (3, 5, 6)
+
+
+def test_large_entries_go_in_batches_of_so_many_bytes() -> None:
+    node = pipelining(max_append_bytes=10)
+    assert to_2(node.do(Propose((b"12345", b"12345", b"1", b"a" * 11, b"1")))) == [[2, 3], [4], [5], [6]]
+
+
+def test_a_full_window_waits_and_an_answer_opens_it() -> None:
+    node = pipelining(max_inflight_appends=2)
+    sizes = [to_2(node.do(Propose((b"a",)))) for _ in range(4)]
+    assert sizes == [[[2]], [[3]], [], []]
+    assert to_2(node.hear(node.held(2, 2))) == [[4, 5]]
+
+
+def test_a_window_of_bytes_is_full_at_its_bound() -> None:
+    """One append may go beyond it: below the bound there is room for whatever comes next."""
+    node = pipelining(max_inflight_bytes=10)
+    assert to_2(node.do(Propose((b"a" * 9,)))) == [[2]]
+    assert to_2(node.do(Propose((b"a",)))) == [[3]]
+    assert to_2(node.do(Propose((b"a",)))) == []
+    assert progress_of(node)[1].inflight_bytes == (9, 1)
+    assert to_2(node.hear(node.held(2, 3))) == [[4]]
+    assert progress_of(node)[1].inflight_bytes == (1,)
+
+
+def test_who_lacks_nothing_is_asked_by_an_empty_append_and_pipelined_again() -> None:
+    node = pipelining()
+    node.do(Unreachable(2))
+    assert progress_of(node)[1].state == ProgressState.PROBE
+    node.tick(1)
+    effects = node.hear(HeartbeatReply(sender=2, to=1, term=1))
+    assert to_2(effects) == [[]]
+    node.hear(node.held(2, 1))
+    assert progress_of(node)[1].state == ProgressState.REPLICATE
+
+
+def test_a_probe_is_repeated_only_after_another_beat() -> None:
+    node = leader(voters=(1, 2, 3))
+    answer = HeartbeatReply(sender=2, to=1, term=1)
+    assert to_2(node.hear(answer)) == []  # the first entry was the probe, its answer may be on its way
+    node.tick(1)
+    assert to_2(node.hear(answer)) == [[1]]
+    assert to_2(node.hear(answer)) == []
+
+
+def test_any_answer_counts_as_being_heard() -> None:
+    """A quorum check (thesis 6.2) asks who answered at all, late and out of date as it may be."""
+    refusal = AppendReply(sender=2, to=1, term=1, success=False, prev_log_index=1)
+    for answer in (HeartbeatReply(sender=2, to=1, term=1), refusal, None):
+        node = leader(voters=(1, 2, 3), check_quorum=True, election_ticks=10)
+        node.hear(node.held(2, 1))
+        node.tick(10)
+        assert (node.state.role, progress_of(node)[1].active) == (Role.LEADER, False)
+        node.hear(node.held(2, 1) if answer is None else answer)
+        assert progress_of(node)[1].active
+        node.tick(10)
+        assert node.state.role == Role.LEADER
+        node.tick(10)
+        assert node.state.role == Role.FOLLOWER
+
+
+def test_a_heartbeat_names_a_round_only_when_a_read_waits() -> None:
+    node = pipelining()
+    beats = [each for each in node.tick(1) if isinstance(each, HeartbeatRequest)]
+    assert [beat.context for beat in beats] == [0, 0]
+    node.do(ReadIndex(7))
+    beats = [each for each in node.tick(1) if isinstance(each, HeartbeatRequest)]
+    assert {beat.context for beat in beats} == {1}
+    node.hear(HeartbeatReply(sender=2, to=1, term=1, context=1))
+    beats = [each for each in node.tick(1) if isinstance(each, HeartbeatRequest)]
+    assert [beat.context for beat in beats] == [0, 0]
