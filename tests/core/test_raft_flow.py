@@ -5,11 +5,15 @@ from __future__ import annotations
 from tercet.core.raft import (
     AppendReply,
     AppendRequest,
+    Change,
+    ChangeKind,
+    ConfChange,
     Effects,
     HeartbeatReply,
     HeartbeatRequest,
     ProgressState,
     Propose,
+    ProposeConfChange,
     ReadIndex,
     Role,
     Unreachable,
@@ -25,6 +29,11 @@ def pipelining(**settings: object) -> Node:
     node.hear(node.held(2, 1))
     assert progress_of(node)[1].state == ProgressState.REPLICATE
     return node
+
+
+def uncommitted(node: Node) -> int:
+    assert node.state.leadership is not None
+    return node.state.leadership.uncommitted_bytes
 
 
 def to_2(effects: Effects) -> list[list[int]]:
@@ -70,6 +79,45 @@ def test_who_lacks_nothing_is_asked_by_an_empty_append_and_pipelined_again() -> 
     assert to_2(effects) == [[]]
     node.hear(node.held(2, 1))
     assert progress_of(node)[1].state == ProgressState.REPLICATE
+
+
+def test_whoever_is_probed_again_has_nothing_in_flight() -> None:
+    node = pipelining(max_inflight_bytes=10)
+    node.do(Propose((b"a" * 9,)), Propose((b"b",)))
+    assert (progress_of(node)[1].inflight, progress_of(node)[1].inflight_bytes) == ((2, 3), (9, 1))
+    node.do(Unreachable(2))
+    assert (progress_of(node)[1].inflight, progress_of(node)[1].inflight_bytes) == ((), ())
+
+
+def test_a_refusal_of_what_was_confirmed_since_is_late() -> None:
+    node = pipelining()
+    node.do(Propose((b"a",)))
+    before = progress_of(node)[1]
+    late = AppendReply(sender=2, to=1, term=1, success=False, prev_log_index=1)
+    assert node.hear(late).send == ()
+    assert (node.effects.refusals[0].rule, progress_of(node)[1]) == ("append/stale-refusal", before)
+
+
+def test_what_is_uncommitted_are_proposals_of_the_own_term() -> None:
+    """Neither changes of members nor what an earlier leader left count, so they are not counted off."""
+    node = leader([1, 1], voters=(1, 2, 3), max_uncommitted_bytes=10)
+    node.do(Propose((b"12345",)))
+    node.write()
+    node.hear(node.held(2, 4))
+    assert (node.state.commit_index, uncommitted(node)) == (4, 0)
+    node.apply()
+    node.do(ProposeConfChange(ConfChange((Change(ChangeKind.ADD_LEARNER, 4),))), Propose((b"123",)))
+    assert uncommitted(node) == 3
+    node.hear(node.held(2, 6))
+    node.write()
+    assert (node.state.commit_index, uncommitted(node)) == (6, 0)
+
+
+def test_a_window_is_no_smaller_for_what_an_earlier_leader_left() -> None:
+    node = leader([1, 1], voters=(1, 2, 3), max_uncommitted_bytes=10)
+    node.do(Propose((b"1234567",)))
+    node.hear(node.held(2, 2))
+    assert uncommitted(node) == 7
 
 
 def test_a_probe_is_repeated_only_after_another_beat() -> None:

@@ -26,6 +26,7 @@ from tercet.core.raft import (
     SnapshotReady,
     SnapshotRequest,
     SnapshotSent,
+    Unreachable,
     encode_conf_change,
     restart,
     snapshot_meta,
@@ -265,8 +266,16 @@ def test_a_late_refusal_does_not_disturb_a_snapshot() -> None:
     node = lagging()
     for prev in (1, 2):
         refusal = AppendReply(sender=3, to=1, term=2, success=False, prev_log_index=prev)
-        node.hear(refusal)
+        assert node.hear(refusal).send == ()
+        assert node.effects.refusals[0].rule == "append/stale-refusal"
         assert state_of(node, 3) == (ProgressState.SNAPSHOT, 0, 3)
+
+
+def test_a_lost_connection_does_not_disturb_a_snapshot() -> None:
+    """It has a connection of its own, and its sender reports."""
+    node = lagging()
+    node.do(Unreachable(3))
+    assert state_of(node, 3) == (ProgressState.SNAPSHOT, 0, 3)
 
 
 def test_reports_of_strangers_and_to_followers_are_ignored() -> None:
