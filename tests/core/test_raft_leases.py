@@ -168,14 +168,24 @@ def answer(node: Node, member: int, context: int) -> bool:
     return valid(node.state)
 
 
-def leasing(*voters: int) -> Node:
+def leasing(*voters: int, ticks: int = 0) -> Node:
     """Node 1 leads, its first entry is committed and applied; nobody has answered a heartbeat yet."""
-    node = leader(voters=voters, check_quorum=True, read_only_lease=True)
+    node = leader(voters=voters, check_quorum=True, read_only_lease=True, lease_ticks=ticks)
     node.write()
     for member in voters[1 : len(voters) // 2 + 1]:
         node.hear(node.held(member, 1))
     node.apply()
     return node
+
+
+@pytest.mark.parametrize(("ticks", "lasts"), [(0, 5), (3, 3)])  # of ten ticks to an election; 0: half of them
+def test_a_lease_is_as_long_as_it_is_set_to(ticks: int, lasts: int) -> None:
+    node = leasing(1, 2, ticks=ticks)
+    assert answer(node, 2, beat(node))
+    node.tick(lasts - 1)
+    assert valid(node.state)
+    node.tick(1)
+    assert not valid(node.state)
 
 
 def test_a_lease_needs_a_majority() -> None:
