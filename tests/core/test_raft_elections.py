@@ -111,3 +111,49 @@ def test_a_promise_to_a_leader_outlives_its_term(lease: bool) -> None:
         assert effects.refusals[0].rule == "vote/leader-alive"
         node.tick(1)
         assert [reply.vote_granted for reply in sent(node.hear(node.ask(4, 0, 0)), VoteReply)] == [True]
+
+
+def test_who_refused_a_pre_vote_may_grant_the_vote() -> None:
+    """Each election counts anew, and waits a whole timeout of its own term."""
+    node = follower([1], voters=(1, 2, 3, 4, 5), pre_vote=True)
+    node.time_out()
+    node.tick(3)
+    for member, granted in ((2, False), (3, True), (4, True)):
+        answer = VoteReply(sender=member, to=1, term=2 if granted else 1, vote_granted=granted, pre_vote=True)
+        node.hear(answer)
+    state = node.state
+    assert (state.role, state.current_term, state.election_elapsed) == (Role.CANDIDATE, 2, 0)
+    assert state.election_timeout == election_timeout(state.config, 2, state.campaigns)
+    node.hear(node.vote(3), node.vote(2))
+    assert node.state.role == Role.LEADER
+
+
+def test_who_refused_a_campaign_may_help_the_next() -> None:
+    node = follower([1], pre_vote=True)
+    for _ in range(2):
+        node.time_out()
+        refusal = VoteReply(sender=2, to=1, term=1, vote_granted=False, pre_vote=True)
+        node.hear(refusal)
+        assert node.state.refused == (2,)
+    node.time_out()
+    node.hear(VoteReply(sender=2, to=1, term=2, vote_granted=True, pre_vote=True))
+    assert node.state.role == Role.CANDIDATE
+
+
+def test_a_pre_vote_for_the_present_term_is_refused_when_the_vote_would_be() -> None:
+    """Who asks for term 3 is behind; in term 3 this node has voted already, or knows who leads."""
+    question = VoteRequest(sender=2, to=1, term=3, last_log_index=1, last_log_term=1, pre_vote=True)
+    for node in (follower([1], term=3, voted_for=3), follower([1], term=3)):
+        if not node.state.voted_for:
+            node.hear(node.beat(3, sender=3))
+        (reply,) = sent(node.hear(question), VoteReply)
+        assert (reply.vote_granted, reply.refusal) == (False, "vote/already-voted")
+    (reply,) = sent(follower([1], term=3).hear(question), VoteReply)
+    assert reply.vote_granted
+
+
+def test_nobody_votes_in_a_term_whose_leader_is_known() -> None:
+    node = follower([1], term=3)
+    node.hear(node.beat(3, sender=2))
+    (reply,) = sent(node.hear(node.ask(3, 9, 3)), VoteReply)
+    assert (reply.vote_granted, reply.refusal, node.state.voted_for) == (False, "vote/already-voted", 0)
