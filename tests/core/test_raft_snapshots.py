@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import combinations_with_replacement, product
 
 import pytest
 
@@ -95,6 +96,17 @@ def test_the_log_knows_its_configuration_changes() -> None:
     assert log.truncated(2).last_change == 2
     assert log.compacted(2).last_change == 0
     assert log.truncated(1).append((Entry(2, 2),)).changes(1, 2) == ()
+
+
+@pytest.mark.parametrize("kinds", list(product((EntryKind.NORMAL, EntryKind.CONF_CHANGE), repeat=5)))
+def test_the_log_knows_its_newest_change_however_it_is_cut(kinds: tuple[EntryKind, ...]) -> None:
+    entries = [Entry(1, index, b"", kind) for index, kind in enumerate(kinds, 1)]
+    whole = log_of(tuple(entries))
+    for base, last in combinations_with_replacement(range(6), 2):
+        changes = tuple(entry for entry in entries[base:last] if entry.kind)
+        for log in (whole.truncated(last).compacted(base), whole.compacted(base).truncated(last)):
+            assert log.last_change == (changes[-1].index if changes else 0)
+            assert log.changes(base + 1, last) == changes
 
 
 # --- compaction ------------------------------------------------------------------------------------------
