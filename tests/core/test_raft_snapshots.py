@@ -253,6 +253,25 @@ def test_a_member_is_sent_nothing_else_while_a_snapshot_is_on_its_way() -> None:
     assert not [each for each in messages if isinstance(each, AppendRequest) and each.to == 3]
 
 
+def test_who_has_fallen_silent_is_sent_no_snapshot_before_it_answers() -> None:
+    """It may be down for long, and a snapshot is large."""
+    node = leader([1], check_quorum=True, election_ticks=10, max_inflight_appends=1)
+    node.write()
+    node.hear(node.held(2, 2), node.held(3, 2))
+    for index in (3, 4):  # 3 is sent the first, and never answers
+        node.do(Propose((b"a",)))
+        node.write()
+        node.hear(node.held(2, index))
+    node.apply()
+    for _ in range(2):  # quorum checks
+        node.hear(HeartbeatReply(sender=2, to=1, term=2))
+        node.tick(10)
+    node.do(SnapshotReady(snapshot_meta(node.state), 4))
+    assert not [each for each in node.tick(5) if isinstance(each, SnapshotRequest)]
+    (request,) = sent(node.hear(HeartbeatReply(sender=3, to=1, term=2)), SnapshotRequest)
+    assert (request.to, request.meta.index) == (3, 4)
+
+
 def test_an_acknowledgement_ends_it_without_a_report() -> None:
     node = lagging()
     effects = node.hear(node.held(3, 2))
