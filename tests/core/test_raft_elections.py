@@ -157,3 +157,27 @@ def test_nobody_votes_in_a_term_whose_leader_is_known() -> None:
     node.hear(node.beat(3, sender=2))
     (reply,) = sent(node.hear(node.ask(3, 9, 3)), VoteReply)
     assert (reply.vote_granted, reply.refusal, node.state.voted_for) == (False, "vote/already-voted", 0)
+
+
+def test_a_promise_does_not_hold_up_whom_the_leader_has_chosen() -> None:
+    """A transfer's target says so; the leader has broken its own lease before (6.4.1; thesis 3.10)."""
+    config = Config(node_id=1, voters=(1, 2, 3), election_ticks=10, read_only_lease=True)
+    for forced in (False, True):
+        node = Node(restart(config, HardState(1)))
+        node.hear(node.beat(1, sender=3))
+        request = VoteRequest(sender=2, to=1, term=2, last_log_index=0, last_log_term=0, forced=forced)
+        (reply,) = sent(node.hear(request), VoteReply)
+        assert reply.vote_granted is forced
+
+
+def test_every_voter_is_counted_once_and_nobody_else() -> None:
+    node = follower([1], voters=(1, 2, 3, 4, 5))
+    node.time_out()
+    node.hear(node.vote(2, granted=False))
+    for message, rule in (
+        (node.vote(2), "vote/counted-already"),
+        (node.vote(9), "message/stranger"),
+        (node.vote(9, granted=False), "message/stranger"),
+    ):
+        assert node.hear(message).refusals[0].rule == rule
+        assert (node.state.granted, node.state.refused) == ((1,), (2,))

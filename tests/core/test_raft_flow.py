@@ -155,3 +155,17 @@ def test_a_heartbeat_names_a_round_only_when_a_read_waits() -> None:
     node.hear(HeartbeatReply(sender=2, to=1, term=1, context=1))
     beats = [each for each in node.tick(1) if isinstance(each, HeartbeatRequest)]
     assert [beat.context for beat in beats] == [0, 0]
+
+
+def test_a_removal_commits_what_the_smaller_majority_holds() -> None:
+    """Entry 3 is held by two of four; when 4 goes, that is a majority (section 6)."""
+    node = leader(voters=(1, 2, 3, 4))
+    node.write()
+    for member in (2, 3):
+        node.hear(node.held(member, 1))
+    node.apply()
+    node.do(ProposeConfChange(ConfChange((Change(ChangeKind.REMOVE, 4),))), Propose((b"a",)))
+    node.write()
+    node.hear(node.held(2, 3), node.held(3, 2))
+    assert node.state.commit_index == 2
+    assert [entry.index for entry in node.apply().committed] == [3]

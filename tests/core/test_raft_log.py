@@ -56,6 +56,10 @@ def test_logs_that_differ_have_other_digests() -> None:
     one = log_of((Entry(1, 1, b"a"),))
     other_term, other_data = log_of((Entry(2, 1, b"a"),)), log_of((Entry(1, 1, b"b"),))
     assert len({one.digest(), other_term.digest(), other_data.digest()}) == 3
+    last = (Entry(3, 2, b"z"),)
+    longer = [log.append(last).digest() for log in (one, other_term, other_data)]
+    assert len(set(longer)) == 3
+    assert one.append(last).truncated(1).digest() == one.digest()
 
 
 def test_terms_outside_the_log_are_nobodys() -> None:

@@ -130,6 +130,18 @@ def test_a_leader_tells_a_member_what_it_lost_if_it_confirmed_that_in_this_life(
         assert node.effects.refusals[0].rule == "append/other-session"
 
 
+def test_a_member_is_not_told_that_it_lost_what_is_not_committed_or_not_its_own() -> None:
+    """Entry 2 is confirmed by 2 alone, and entry 1 is committed without 3."""
+    node = leader(voters=(1, 2, 3, 4, 5))
+    node.do(Propose((b"a",)))
+    node.write()
+    node.hear(node.held(2, 2), node.held(4, 1))
+    assert node.state.commit_index == 1
+    for member, lacks in ((2, 2), (3, 1)):
+        question = HeartbeatReply(sender=member, to=1, term=node.state.current_term, lacks=lacks)
+        assert not sent(node.hear(question), HeartbeatRequest)
+
+
 def test_a_member_that_lost_what_it_confirmed_stops() -> None:
     for node, session in ((joiner(session=21), 21), (follower([1]), 0)):
         node.hear(beat(20, session=session))
