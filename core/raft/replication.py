@@ -275,7 +275,7 @@ def _hold(state: RaftState, leadership: Leadership, position: int, match_index: 
 def _commit(
     state: RaftState, leadership: Leadership, progress: list[Progress], commit: int, duty: Duty
 ) -> RaftState:
-    """A majority holds the log up to ``commit``, of the own term (5.3, 5.4.2): hand out, count off, tell."""
+    """A majority holds the log up to ``commit``, of the own term (5.3, 5.4.2): count it off, and tell."""
     reads_wait = bool(leadership.reads) and not reads.leader_is_ready(state)
     if leadership.uncommitted_bytes:
         term = state.current_term
