@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .playing import HERE, RECORDINGS, compared, play, read
+from .recorder.normal import Norm
 
 #: Each is one fresh server or cluster: `c3_` etcdctl is the client, `h3_` the JSON gateway is asked, `m3_`
 #: more of both, `x_` what real etcd dies of.
@@ -51,3 +52,12 @@ def test_every_listed_disagreement_names_a_case_and_a_reason_and_they_are_few() 
     assert [name for name in listed if name not in cases] == []
     assert min(map(len, listed.values())) > 10
     assert len(listed) <= DISAGREE_MAX * len(cases)
+
+
+@pytest.mark.parametrize("form", ["%x", "%16x", "%016x", "%d"])
+def test_an_id_is_found_however_it_is_printed(form: str) -> None:
+    """etcdctl pads with spaces: one cluster in sixteen has an id of fifteen digits or fewer."""
+    norm = Norm()
+    norm.add_id(0xABCDEF0123, "<ID>")
+    for text in ("updated in cluster %s\n", "id: %s, abcdef0123456789 stays"):
+        assert norm.literal(text % (form % 0xABCDEF0123), set()) == text % "<ID>"

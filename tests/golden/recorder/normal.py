@@ -23,6 +23,7 @@ class Norm:
         if n:
             self.add("%016x" % n, ph)
             self.add("%x" % n, ph)
+            self.add("%16x" % n, ph)  # as etcdctl prints it: a short one is padded with spaces
             self.add("%d" % n, ph)
 
     def lease(self, n):
@@ -57,12 +58,17 @@ class Norm:
                         got.append((k, int(m2.group(1), 16)))
         return got
 
+    @staticmethod
+    def pattern(token):
+        """What finds a token: an id not inside another word, a padded one behind the space that parts words."""
+        before = r"(?<= )" if token[0] == " " else r"(?<![0-9a-zA-Z])"
+        return before + re.escape(token) + r"(?![0-9a-zA-Z])" if re.fullmatch(r" *[0-9a-f]+", token) else re.escape(token)
+
     def literal(self, s, used):
         if not self.tok:
             return s
         keys = sorted(self.tok, key=len, reverse=True)
-        rx = re.compile("|".join(r"(?<![0-9a-zA-Z])" + re.escape(k) + r"(?![0-9a-zA-Z])" if re.fullmatch(r"[0-9a-f]+", k)
-                                 else re.escape(k) for k in keys))
+        rx = re.compile("|".join(map(self.pattern, keys)))
         def sub(m):
             used.add(self.tok[m.group(0)])
             return self.tok[m.group(0)]
