@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import sys
@@ -61,3 +62,19 @@ def test_an_id_is_found_however_it_is_printed(form: str) -> None:
     norm.add_id(0xABCDEF0123, "<ID>")
     for text in ("updated in cluster %s\n", "id: %s, abcdef0123456789 stays"):
         assert norm.literal(text % (form % 0xABCDEF0123), set()) == text % "<ID>"
+
+
+@pytest.mark.parametrize("digits", range(12, 17))
+@pytest.mark.parametrize(
+    "form", ["lease %x granted", "%x", "mylock/%x", '{"lease":"%d"}', '{"ID": %d,', "64 mylock/%x"]
+)
+def test_a_lease_is_found_however_short_it_is(digits: int, form: str) -> None:
+    """One cluster in 128 has leases of fourteen digits or fewer, which nobody pads."""
+    lease = int("7a1fffc199c0632d"[-digits:], 16)
+    text = form.removeprefix("64 ") % lease
+    if form.startswith("64 "):
+        text = f'"{base64.b64encode(text.encode()).decode()}"'
+    norm = Norm()
+    assert norm.scan(text) == [(1, lease)]
+    found, _ = norm.text(text)
+    assert "<LEASE_ID_1>" in found and f"{lease:x}" not in found
