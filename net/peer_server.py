@@ -278,8 +278,12 @@ def _plausible(message: Message) -> bool:
     An entry too short to be a command, or a change that is none, would stop every member that applies it.
     """
     if isinstance(message, AppendRequest):
-        entries, before = message.entries, message.prev_log_index
-        return not entries or (entries[0].index == before + 1 and entries[-1].index == before + len(entries))
+        entries, first = message.entries, message.prev_log_index + 1
+        terms = [message.prev_log_term, *(entry.term for entry in entries), message.term]
+        return not entries or (
+            [entry.index for entry in entries] == [*range(first, first + len(entries))]
+            and terms == sorted(terms)  # in a log terms never fall, and its leader is of none before them
+        )
     if isinstance(message, ProposeRequest):
         shortest = min(map(len, message.entries), default=COMMAND_HEADER.size)
         return shortest >= COMMAND_HEADER.size and all(map(_is_change, message.conf_changes))

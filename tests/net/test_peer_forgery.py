@@ -44,6 +44,8 @@ def propose(*entries: bytes) -> ProposeRequest:
 FORGED = [
     propose(b""), propose(b"x" * 16), propose(b"x" * 17, b"y"),
     append(Entry(5, 5)), append(Entry(5, 4), Entry(5, 6)), append(Entry(5, 3), Entry(5, 4)),
+    append(Entry(5, 4), Entry(5, 6), Entry(5, 5), Entry(5, 7)), append(Entry(5, 4), Entry(5, 4), Entry(5, 6)),
+    append(Entry(5, 4), Entry(4, 5)), append(Entry(0, 4)), append(Entry(6, 4)),
     append(prev=-1), append(Entry(-1, 4)), HeartbeatRequest(sender=1, to=2, term=-2, leader_commit=0),
     HeartbeatRequest(sender=1, to=2, term=2, leader_commit=-1),
     SnapshotRequest(sender=1, to=2, term=5, meta=SnapshotMeta(9, 5, (1, 2))),  # its data cannot have come
@@ -66,7 +68,7 @@ async def test_a_message_that_no_member_sends_closes_the_connection(message: Mes
         connection.close()
 
 
-@pytest.mark.parametrize("message", [propose(b"x" * 17), append(), append(Entry(5, 4), Entry(5, 5, b"z"))])
+@pytest.mark.parametrize("message", [propose(b"x" * 17), append(), append(Entry(1, 4), Entry(5, 5, b"z"))])
 async def test_a_message_that_members_send_is_delivered(message: Message) -> None:
     async with harness() as one:
         connection = await one.dial()
