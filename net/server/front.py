@@ -193,14 +193,18 @@ class Front:
         with clock.timeout(seconds):
             await clock.sleep(min(0.1, seconds / 2))
             while self._connections:
-                for connection in list(self._connections):
-                    connection.protocol.finish_drain()
-                self.flusher.flush()
-                for connection in list(self._connections):
-                    self._close_if_drained(connection)
+                self._finish_drain()
                 await clock.sleep(0.02)
+        self._finish_drain()  # late or not: who is cut off is told which of its calls were taken
         for connection in list(self._connections):
             connection.break_off()
+
+    def _finish_drain(self) -> None:
+        for connection in list(self._connections):
+            connection.protocol.finish_drain()
+        self.flusher.flush()
+        for connection in list(self._connections):
+            self._close_if_drained(connection)
 
     def want_sweep(self) -> None:
         """Some request has a deadline: the sweep must be awake."""

@@ -34,7 +34,7 @@ def metrics_of(world: World) -> Metrics:
 async def _use(world: World, endpoint: str) -> list[str]:
     """Everything that passwords and tokens are for; the letters of the tokens that were given out."""
     letters: list[str] = []
-    async with open_client(world, [endpoint]) as client:
+    async with open_client(world, [endpoint], request_timeout=90) as client:
 
         async def ask(method: str, request: object) -> object:
             path = f"/etcdserverpb.Auth/{method}"

@@ -304,13 +304,15 @@ async def test_a_drain_lets_accepted_calls_finish_and_closes() -> None:
         assert front.open_connections == 0
 
 
-async def test_a_drain_cuts_what_does_not_finish_in_time() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+async def test_a_drain_cuts_what_does_not_finish_in_time_and_says_what_it_took(seconds: float) -> None:
     async with serving(Services({PUT: lambda call: None})) as (front, address), _client(address) as client:
         await _raw_request(client.transport)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(front.drain, 0.2)
+            nursery.start_soon(front.drain, seconds)
             frames = await _raw_frames(client.transport)
-        assert len([f for f in frames if f.kind == GOAWAY]) == 2
+        goaways = [int.from_bytes(f.payload[:4], "big") for f in frames if f.kind == GOAWAY]
+        assert goaways == [2**31 - 1, 1]
 
 
 async def test_the_sender_of_a_stream_waits_for_a_slow_client() -> None:

@@ -130,7 +130,7 @@ async def member(folder: Path) -> AsyncIterator[Running]:
 def client_of(running: Running) -> Client:
     """A client of the member."""
     world = real_world("client", write_log=lambda _: None)
-    return Client(world, [f"http://{running.client_addresses[0]}"])
+    return Client(world, [f"http://{running.client_addresses[0]}"], request_timeout=90)
 
 
 async def fetch(address: str, path: str) -> tuple[str, list[str]]:

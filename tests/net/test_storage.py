@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,20 +129,21 @@ async def test_a_segment_whose_making_was_cut_short_is_removed(world: World, fol
     assert not world.disk.exists(left)
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """A limit on the size of files, which the kernel answers with EFBIG."""
+    """A limit on the size of files, which the kernel answers with EFBIG; one that pytest prints to has it, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * SMALL, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_files")
 async def test_a_refused_write_stops_the_log_and_loses_nothing(world: World, folder: str) -> None:
     storage, _ = await Storage.open(world, folder, ME, segment_bytes=SMALL)
     await storage.append(HardState(1, 1, 0), entries(1, 5))
-    with pytest.raises(StorageFailed, match="cannot append"):
+    with small_files(), pytest.raises(StorageFailed, match="cannot append"):
         await storage.append(None, entries(6, 1, size=4 * SMALL))
     with pytest.raises(StorageFailed, match="stopped earlier"):
         await storage.append(None, entries(6, 1))

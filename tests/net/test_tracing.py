@@ -97,6 +97,7 @@ async def test_a_real_member_records_a_trace_that_replays(world: World, tmp_path
     config = MemberConfig(
         name="n1", data_dir=str(tmp_path / "data"), listen_client_urls=("http://127.0.0.1:0",),
         listen_peer_urls=("http://127.0.0.1:0",), trace_file=str(path), wal_segment_bytes=1 << 20,
+        election_timeout_ms=40_000,  # and as much time for a write, whatever the disk is at; it leads at once
     )  # fmt: skip
     for _ in range(2):
         with trio.fail_after(90):
