@@ -8,6 +8,7 @@ stops the members in order; a member that ends by itself is reported, and the ot
 from __future__ import annotations
 
 import json
+import math
 import signal
 import socket
 import subprocess
@@ -163,23 +164,38 @@ def _picture(plans: Sequence[Plan]) -> str | None:
     return "\n".join(lines)
 
 
-async def _until_ready(members: list[MemberProcess]) -> str:
-    """Wait for the first picture; "" when a member ends before."""
+async def _greet(members: list[MemberProcess], say: Callable[[str], None]) -> None:
+    """Say the first picture, whenever it comes, and once that it is late; after a member's end nothing."""
     plans = [member.plan for member in members]
-    with trio.move_on_after(READY_SECONDS):
-        while all(member.process.poll() is None for member in members):
-            picture = await trio.to_thread.run_sync(partial(_picture, plans))
-            if picture is not None:
-                return picture
-            await trio.sleep(POLL_SECONDS)
-    return ""
+    late = trio.current_time() + READY_SECONDS
+    while all(member.process.poll() is None for member in members):
+        picture = await trio.to_thread.run_sync(partial(_picture, plans))
+        if picture is not None:
+            say(_greeting(plans, picture))
+            return
+        if trio.current_time() > late:
+            late = math.inf
+            say(f"no leader within {READY_SECONDS:.0f} s; the logs are in {plans[0].data_dir.parent}")
+        await trio.sleep(POLL_SECONDS)
+
+
+async def _report_ends(
+    members: list[MemberProcess], ended: list[MemberProcess], say: Callable[[str], None]
+) -> None:
+    """Say which members end, and put them into ``ended``, until none is left."""
+    while len(ended) < len(members):
+        for member in members:
+            if member not in ended and member.process.poll() is not None:
+                ended.append(member)
+                say(f"{member.plan.name} ended with {member.process.returncode}: {member.last_words()}")
+        await trio.sleep(POLL_SECONDS)
 
 
 async def _watch(members: list[MemberProcess], say: Callable[[str], None]) -> int:
-    """Run until a signal or until no member is left; the exit status."""
+    """Run until a signal or until no member is left; the exit status, which is 1 when a member has ended."""
+    ended: list[MemberProcess] = []
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            status = 0
 
             async def stop_on_signal() -> None:
                 async for _ in signals:
@@ -188,23 +204,10 @@ async def _watch(members: list[MemberProcess], say: Callable[[str], None]) -> in
                     return
 
             nursery.start_soon(stop_on_signal)
-            picture = await _until_ready(members)
-            alive = [member for member in members if member.process.poll() is None]
-            if picture:
-                say(_greeting([member.plan for member in members], picture))
-            elif alive == members:
-                folder = members[0].plan.data_dir.parent
-                say(f"no leader within {READY_SECONDS:.0f} s; the logs are in {folder}")
-            while alive:
-                for member in list(alive):
-                    if member.process.poll() is not None:
-                        alive.remove(member)
-                        status = 1
-                        code, name = member.process.returncode, member.plan.name
-                        say(f"{name} ended with {code}: {member.last_words()}")
-                await trio.sleep(POLL_SECONDS)
+            nursery.start_soon(_greet, members, say)
+            await _report_ends(members, ended, say)
             nursery.cancel_scope.cancel()
-    return status
+    return 1 if ended else 0
 
 
 def _greeting(plans: Sequence[Plan], picture: str) -> str:

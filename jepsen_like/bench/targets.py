@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from ..ports import held_ports
 
 __all__ = ["COMMANDS", "Target", "TargetFailed"]
 
@@ -31,14 +32,6 @@ class TargetFailed(RuntimeError):
     """A server did not start, or died; the message ends with the last lines of its log."""
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 class Target:
     """One cluster of one or three members of one kind; a context manager that stops what it started."""
 
@@ -48,7 +41,8 @@ class Target:
         self.members = members
         self.folder = folder / f"{name.replace('/', '_').replace(' ', '_')}-{members}"
         self.folder.mkdir(parents=True)
-        ports = _free_ports(2 * members)
+        self._held = ExitStack()
+        ports = held_ports(2 * members, self._held)
         self.client_ports, self.peer_ports = ports[:members], ports[members:]
         self.processes: list[subprocess.Popen[bytes]] = []
         self.leader_port = self.client_ports[0]
@@ -59,12 +53,13 @@ class Target:
                 self._spawn(number)
             self._wait_ready()
         except BaseException:
-            self.stop()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._held.close()
 
     def _spawn(self, number: int) -> None:
         client = f"http://127.0.0.1:{self.client_ports[number]}"

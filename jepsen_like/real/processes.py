@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from tercet.net.client import Client, open_client
 from tercet.net.real import real_world
 from tercet.net.world import World
 
+from ..ports import HOST, held_ports
+
 __all__ = ["Fleet", "FleetFailed"]
 
-HOST = "127.0.0.1"
 _POLL_SECONDS = 0.05
 
 
@@ -46,11 +46,8 @@ class Fleet:
     def __init__(self, folder: Path, size: int, flags: Sequence[str] = ()) -> None:
         self.folder = folder
         self.names = tuple(f"n{number + 1}" for number in range(size))
-        with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(2 * size)]
-            for each in sockets:
-                each.bind((HOST, 0))
-            ports = [each.getsockname()[1] for each in sockets]
+        self._held = ExitStack()
+        ports = held_ports(2 * size, self._held)
         self.client_ports = dict(zip(self.names, ports[:size], strict=True))
         #: Where a member listens for others; ``advertised`` is what the others are told.
         self.peer_ports = dict(zip(self.names, ports[size:], strict=True))
@@ -68,6 +65,7 @@ class Fleet:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        self._held.close()
 
     def url(self, name: str) -> str:
         """Where clients reach a member."""

@@ -12,12 +12,17 @@ import trio
 from tercet.core.errors import TercetError
 from tercet.core.wire.proto import rpc_pb2 as rpc
 
+from ..ports import HOST
 from .load import Load, Report
-from .processes import HOST, Fleet, FleetFailed
+from .processes import Fleet, FleetFailed
 
 __all__ = ["catch_up", "grow", "move_leaders", "replace"]
 
+#: Under load, and while another leader is found, its own two and five seconds can be too little.
+_PATIENT = ("--dial-timeout", "20s", "--command-timeout", "20s")
 _STRICT = "etcdserver: unhealthy cluster"
+#: A snapshot after little, and no other leader because a busy machine stood still for a second.
+_SMALL_SCENE = ("--snapshot-count", "100", "--snapshot-catchup-entries", "50", "--election-timeout", "5000")
 #: The learner has not caught up, or is itself whom etcdctl has asked.
 _NOT_YET = ("in sync with leader", "not supported for learner")
 
@@ -128,7 +133,7 @@ async def _replace(fleet: Fleet, etcdctl: str, dead: str) -> int:
 async def catch_up(folder: Path, *, megabytes: int = 100, cut: bool = True) -> Report:
     """A follower is away while so much is written that it needs a snapshot, which is cut in the middle."""
     numbers: dict[str, float] = {}
-    flags = ("--snapshot-count", "100", "--snapshot-catchup-entries", "50") if megabytes < 64 else ()
+    flags = _SMALL_SCENE if megabytes < 64 else ()
     with Fleet(folder, 3, flags) as fleet:
         away = fleet.names[2]
         load = Load(fleet)
@@ -205,24 +210,31 @@ async def _fill(fleet: Fleet, load: Load, megabytes: int) -> None:
 
 async def _member_id(fleet: Fleet, name: str) -> str:
     async with fleet.client() as client:
-        members = await client.members()
+        members = await client.members(linearizable=True)
     return next(f"{member.id:x}" for member in members if member.name == name)
 
 
 async def _learner_id(fleet: Fleet) -> str:
-    async with fleet.client() as client:
-        members = await client.members()
+    async with fleet.client(await fleet.leader()) as client:  # the learner itself would refuse
+        members = await client.members(linearizable=True)
     return next(f"{member.id:x}" for member in members if member.is_learner)
 
 
-async def _move(fleet: Fleet, leader: str, target: str) -> None:
+async def _move(fleet: Fleet, leader: str, target: str, seconds: float = 30.0) -> None:
+    """Hand over; a transfer that the leader gave up, because the target was late, is asked for again."""
     wanted = int(await _member_id(fleet, target), 16)
     path, answer = "/etcdserverpb.Maintenance/MoveLeader", rpc.MoveLeaderResponse.FromString
-    try:
-        async with fleet.client(leader) as client:
-            await client.call(path, rpc.MoveLeaderRequest(targetID=wanted), answer, timeout=10)
-    except TercetError as error:
-        raise FleetFailed(f"leadership did not move from {leader} to {target}: {error}") from error
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            async with fleet.client(leader) as client:
+                await client.call(path, rpc.MoveLeaderRequest(targetID=wanted), answer, timeout=10)
+            return
+        except TercetError as error:
+            if await fleet.leader() != leader:
+                return
+            if time.monotonic() > end:
+                raise FleetFailed(f"leadership did not move from {leader} to {target}: {error}") from error
 
 
 async def _etcdctl(
@@ -235,7 +247,7 @@ async def _etcdctl(
     if shutil.which(program) is None:
         raise FleetFailed(f"{program} is not installed")
     endpoints = ",".join(f"{HOST}:{fleet.client_ports[name]}" for name in fleet.running())
-    argv = [program, "--endpoints", endpoints, *arguments]
+    argv = [program, "--endpoints", endpoints, *_PATIENT, *arguments]
     end = time.monotonic() + seconds
     refused = 0
     while True:

@@ -222,11 +222,19 @@ class Client(LeaseCalls):
             tuple(answer.errors),
         )
 
-    async def members(self, *, timeout: float | None = None) -> tuple[Member, ...]:
-        """The cluster's members, as the answering one knows them."""
+    async def members(
+        self, *, linearizable: bool = False, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        """The cluster's members.
+
+        Args:
+            linearizable: After every change that was answered before. Otherwise as the answering member
+                knows them, which may have heard less, but needs no majority.
+            timeout: In seconds; None: the client's.
+        """
         answer = await self.call(
             "/etcdserverpb.Cluster/MemberList",
-            rpc.MemberListRequest(),
+            rpc.MemberListRequest(linearizable=linearizable),
             rpc.MemberListResponse.FromString,
             timeout,
             repeatable=True,

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,12 @@ def free_ports(count: int) -> list[int]:
     return [hold_port(0) for _ in range(count)]
 
 
-def hold_port(port: int) -> int:
+def hold_port(port: int, held: ExitStack | None = None) -> int:
     """Keep a port, 0 for any, from others; the port.
+
+    Args:
+        port: Which.
+        held: When this ends, so does the keeping; None: after many more.
 
     Raises:
         OSError: somebody has it.
@@ -51,7 +56,10 @@ def hold_port(port: int) -> int:
     except BaseException:
         sock.close()
         raise
-    _held.append(sock)
+    if held is not None:
+        held.enter_context(sock)
+    else:
+        _held.append(sock)
     while len(_held) > _MOST_HELD:
         _held.popleft().close()
     return int(sock.getsockname()[1])
@@ -67,6 +75,13 @@ def wait_until(what: str, condition: Callable[[], Any], seconds: float = PATIENC
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.02)
+
+
+def die_at(port: int, name: str) -> None:
+    """The member whose ``GOFAIL_HTTP`` has this port dies at the fail point of that name, with status 2."""
+    request = urllib.request.Request(f"http://{HOST}:{port}/{name}", data=b"panic", method="PUT")
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        assert answer.status == 204
 
 
 def environment() -> dict[str, str]:

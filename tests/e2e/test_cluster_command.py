@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
-from tercet.net.cluster import plan_members
+from tercet.net import cluster as launching
+from tercet.net.cluster import MemberProcess, plan_members
 
 from .processes import PATIENCE, environment, free_ports, hold_port, wait_until
 
@@ -61,7 +63,8 @@ def test_the_cluster_greets_serves_and_keeps_its_data(tmp_path: Path, port: int)
         wait_until("the greeting", lambda: "Ctrl-C stops the cluster" in launcher.text)
         assert len(re.findall(r"^  n[123] .* leader$", launcher.text, re.MULTILINE)) == 1
         put, get, status = re.findall(r"^  (etcdctl --endpoints \S+ .*)$", launcher.text, re.MULTILINE)
-        shell = environment() | {"ETCDCTL_API": "3"}
+        patient = {"ETCDCTL_DIAL_TIMEOUT": "60s", "ETCDCTL_COMMAND_TIMEOUT": "60s"}
+        shell = environment() | {"ETCDCTL_API": "3", **patient}
         assert subprocess.check_output(put.split(), env=shell, text=True) == "OK\n"
         assert subprocess.check_output(get.split(), env=shell, text=True) == "hello\nworld\n"
         assert subprocess.check_output(status.split(), env=shell, text=True).count("3.4.35") == 3
@@ -98,3 +101,19 @@ def test_the_customary_ports_are_the_default() -> None:
     assert [(plan.name, plan.client_port, plan.peer_port) for plan in plans] == [
         ("n1", 2379, 2380), ("n2", 22379, 22380), ("n3", 32379, 32380),
     ]  # fmt: skip
+
+
+def test_a_leader_that_is_long_in_coming_is_greeted_all_the_same(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "READY_SECONDS", 0.0)
+    member = MemberProcess(plan_members(tmp_path, size=1, first_client_port=port)[0])
+    said: list[str] = []
+    try:
+        trio.run(launching._greet, [member], said.append)
+    finally:
+        member.stop()
+        member.wait()
+    late, greeting = said
+    assert late == f"no leader within 0 s; the logs are in {tmp_path}"
+    assert "leader" in greeting and "Ctrl-C stops the cluster" in greeting

@@ -167,7 +167,8 @@ def test_a_lock_is_held_by_one_at_a_time(cluster: Cluster) -> None:
     )
     script.chmod(0o700)
     cluster.etcdctl("put", "counted", "0")
-    shared = environment() | {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": cluster.endpoints}
+    patient = {"ETCDCTL_DIAL_TIMEOUT": "60s", "ETCDCTL_COMMAND_TIMEOUT": "60s"}
+    shared = environment() | {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": cluster.endpoints, **patient}
     holders = [
         subprocess.Popen(["etcdctl", "lock", "counter", str(script)], stdout=subprocess.DEVNULL, env=shared)
         for _ in range(4)

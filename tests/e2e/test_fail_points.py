@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from .processes import HOST, PATIENCE, Cluster, free_ports, wait_until
+from .processes import HOST, PATIENCE, Cluster, die_at, free_ports, wait_until
 
 pytestmark = pytest.mark.needs("etcdctl")
 
@@ -22,9 +21,7 @@ def test_a_member_that_dies_at_a_fail_point_loses_nothing(
     with Cluster(tmp_path) as cluster:
         member = cluster.members[0]
         done = [key for key in range(5) if cluster.etcdctl("put", f"k{key}", "v") == "OK\n"]
-        request = urllib.request.Request(f"http://{HOST}:{port}/{name}", data=b"panic", method="PUT")
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            assert answer.status == 204
+        die_at(port, name)
         member.http("/v3/kv/put", {"key": "bGFzdA==", "value": "dg=="})  # it may be answered, or not
         assert member.process is not None
         assert member.process.wait(PATIENCE) == 2

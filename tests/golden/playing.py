@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from tercet.net.config import member_id
 
-from ..e2e.processes import environment
+from ..e2e.processes import environment, hold_port
 from .recorder.diff import view
 
 HERE = Path(__file__).parent
@@ -67,9 +66,9 @@ def play(folder: Path, groups: Sequence[str], *programs: str) -> None:
                 process.terminate()
                 process.wait()
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ExitStack() as held, ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            list(pool.map(record, groups, free_ports(len(groups))))
+            list(pool.map(record, groups, free_ports(len(groups), held)))
         except BaseException:  # the tests are ended: so are the recorders, which end their servers
             pool.shutdown(wait=False, cancel_futures=True)
             for process in running:
@@ -98,15 +97,16 @@ def _unpadded(value: Any) -> Any:
     return re.sub(r" +(?=<MEMBER_ID_)", " ", value) if isinstance(value, str) else value
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, held: ExitStack) -> list[int]:
     """Where each of so many recorders may put its members: from a port on, ten ports a member.
 
     From below the range that the system gives to outgoing connections, of which there will be thousands.
+    Others who look for free ports, too, do not get these before ``held`` ends; servers do: see ``hold_port``.
     """
     found: list[int] = []
     start = 20_000 + os.getpid() % 40 * 100
     for base in range(start, 32_000):
-        if _has_recorded_order(base) and (not found or base >= found[-1] + 140) and _is_free(base):
+        if _has_recorded_order(base) and (not found or base >= found[-1] + 140) and _take(base, held):
             found.append(base)
             if len(found) == count:
                 return found
@@ -120,11 +120,13 @@ def _has_recorded_order(base: int) -> bool:
     return third < second < first
 
 
-def _is_free(base: int) -> bool:
-    with ExitStack() as bound:
+def _take(base: int, held: ExitStack) -> bool:
+    """Hold the ports of a recorder, if nobody else has one of them."""
+    with ExitStack() as taken:
         try:
             for offset in (0, 1, 10, 11, 20, 21, 30, 31, 100, 101):
-                bound.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
+                hold_port(base + offset, taken)
         except OSError:
             return False
+        held.enter_context(taken.pop_all())
     return True

@@ -222,6 +222,24 @@ def test_a_dead_member_is_replaced_by_a_new_one_that_starts_empty() -> None:
     in_cluster(test, **LOOSE)
 
 
+def test_a_linearizable_list_of_members_is_never_old() -> None:
+    async def test(sim: SimWorld, cluster: Cluster) -> None:
+        leader = await leader_of(sim, cluster)
+        away = next(name for name in cluster.names if name != leader)
+        others = [name for name in cluster.names if name != away]
+        cut(sim, away, others)
+        async with cluster.client("c1", (url(leader),)) as client, cluster.client("c2", (url(away),)) as far:
+            await add(client, "n4", learner=True)
+            assert len(await client.members(linearizable=True)) == 4
+            assert len(await far.members()) == 3
+            with pytest.raises(TercetError):
+                await far.members(linearizable=True, timeout=3)
+            cut(sim, away, others, -1)
+            assert len(await far.members(linearizable=True, timeout=30)) == 4
+
+    in_cluster(test, **LOOSE)
+
+
 def test_a_learner_serves_only_serializable_reads_and_everything_once_it_is_promoted() -> None:
     async def test(sim: SimWorld, cluster: Cluster) -> None:
         async with cluster.client("c1", (url("n1"),)) as client:

@@ -131,7 +131,7 @@ async def test_a_segment_whose_making_was_cut_short_is_removed(world: World, fol
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """A limit on the size of files, which the kernel answers with EFBIG; one that pytest prints to has it, too."""
+    """A limit on the size of files, which the kernel answers with EFBIG (pytest prints to one, too)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * SMALL, hard))
     try:

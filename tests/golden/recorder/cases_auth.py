@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cases import FMT
-from groups import group
+from groups import PATIENT, group
 
 __all__: list[str] = []
 
 
-@group()
+@group(env=PATIENT)
 def m3_auth(r):
     """Users and roles before auth is enabled; then who may do what."""
     c = r.ctl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from cases import FMT, b, lead
-from groups import group
+from groups import CALM, group
 
 __all__: list[str] = []
 
@@ -66,7 +66,7 @@ def m3_limits(r):
         "success": [{"request_range": {"key": b(k)}} for k in "abc"]}}]})
 
 
-@group(nodes=3)
+@group(nodes=3, flags=CALM)
 def m3_cluster(r):
     """Three members, asked in other ways."""
     c = r.ctl

@@ -75,7 +75,7 @@ def m3_variables(r):
         "move-leader 1 --endpoints=", "snapshot save no.db --endpoints=", "get k -w yaml --cert=", "endpoint health -w yaml --cert=",
         "get k --cacert= --key= --cert=", "get k --cacert=/no/ca --cert=/no/cert", "get k --cacert=/no/ca --key=/no/key",
         "get k --cert=/no/cert -w yaml", "make-mirror 127.0.0.1:1 --dest-cert= --cert=/no/cert",
-        "make-mirror 127.0.0.1:1 --dest-cert=/no/dest --cert=/no/cert", "get k --user=:pw", "get k --user=a:",
+        "make-mirror 127.0.0.1:1 --dest-cert=/no/dest --cert=/no/cert", "get k --user=:pw --endpoints=127.0.0.1:1", "get k --user=a: --endpoints=127.0.0.1:1",
     )):
         c(f"first-{i}", words.split(), eps=False)
     for i, words in enumerate(("watch k l m", "watch k l m --prefix", "watch k l m -- echo ran")):

@@ -32,7 +32,7 @@ class Commands:
     """The part of a runner that runs etcdctl."""
 
     def base_env(self, api, env, eps):
-        e = {"PATH": os.environ.get("PATH", ""), "HOME": self.tmp, "ETCDCTL_API": str(api)}
+        e = {"PATH": os.environ.get("PATH", ""), "HOME": self.tmp, "ETCDCTL_API": str(api), **self.g.env}
         if eps is not False:
             given = self.sub(eps or self.eps[0])
             if api != 3:
