@@ -1,7 +1,9 @@
 """The alarms that members have raised, and what is refused while one is on.
 
 NOSPACE refuses what takes room; deletions and compactions, which are the way out, go on. CORRUPT refuses
-everything that reads or writes keys.
+everything that reads or writes keys, or takes them away with their lease. (etcd means to, but goes on
+answering reads.) What is about users, members and the alarms themselves goes on: an administrator may have
+to log in before the alarm can be ended.
 """
 
 from __future__ import annotations
@@ -14,15 +16,15 @@ import msgspec
 
 from . import rpc_errors
 from .command import Command
-from .members import MemberCommand
 from .mvcc.record import Delta
 from .wire.proto import rpc_pb2 as rpc
 
 __all__ = ["Alarm", "Alarms"]
 
 _KEY = Layout(">Qi")
-_NEVER_REFUSED: Final = (
-    Command.ALARM, Command.CLUSTER_VERSION, Command.DOWNGRADE, Command.LEASE_CHECKPOINT, *MemberCommand
+_REFUSED_WHEN_CORRUPT: Final = (
+    Command.PUT, Command.DELETE_RANGE, Command.TXN, Command.COMPACTION, Command.LEASE_GRANT,
+    Command.LEASE_REVOKE, Command.LEASE_EXPIRE,
 )  # fmt: skip
 
 
@@ -69,9 +71,8 @@ class Alarms:
 
     def refuse(self, kind: int, payload: bytes) -> None:
         """Raise ``RpcError`` when a command may not be carried out now."""
-        if kind in _NEVER_REFUSED:
-            return
-        self.refuse_when_corrupt()
+        if kind in _REFUSED_WHEN_CORRUPT:
+            self.refuse_when_corrupt()
         if any(alarm.kind == rpc.NOSPACE for alarm in self.raised):
             needs_space = kind in (Command.PUT, Command.LEASE_GRANT) or (
                 kind == Command.TXN and _has_puts(rpc.TxnRequest.FromString(payload))

@@ -53,6 +53,7 @@ _WRITES: list[tuple[int, Message, bool]] = [
     (Command.PUT, rpc.PutRequest(key=b"w"), True),
     (Command.PUT, rpc.PutRequest(key=b"a", prev_kv=True), True),
     (Command.PUT, rpc.PutRequest(key=b"w", prev_kv=True), False),
+    (Command.PUT, rpc.PutRequest(key=b"c", prev_kv=True), False),
     (Command.PUT, rpc.PutRequest(key=b"a", lease=5), False),
     (Command.DELETE_RANGE, rpc.DeleteRangeRequest(key=b"a"), True),
     (Command.DELETE_RANGE, rpc.DeleteRangeRequest(key=b"a", range_end=b"c"), True),
@@ -141,6 +142,16 @@ def test_a_lease_may_be_ended_by_who_may_write_all_its_keys() -> None:
     assert world.apply(Command.PUT, rpc.PutRequest(key=b"a", lease=8), "alice").error is None
     assert world.apply(Command.LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=8), "bob").error == _DENIED
     assert world.apply(Command.LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=8), "alice").error is None
+
+
+def test_the_right_to_a_lease_is_no_right_to_a_key() -> None:
+    world = AuthMachine()
+    world.apply(Command.LEASE_GRANT, rpc.LeaseGrantRequest(ID=8, TTL=60))
+    assert world.apply(Command.PUT, rpc.PutRequest(key=b"a", lease=8), "alice").error is None
+    for key in (b"c", b"z"):
+        assert world.apply(Command.PUT, rpc.PutRequest(key=key, lease=8), "alice").error == _DENIED
+    unknown = rpc.PutRequest(key=b"a", lease=77)
+    assert world.apply(Command.PUT, unknown, "alice").error == rpc_errors.LEASE_NOT_FOUND
 
 
 def test_a_lease_that_runs_out_takes_its_keys_whoever_they_belong_to() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tercet.core import rpc_errors
 from tercet.core.errors import Corruption
-from tercet.core.machine import Alarm, Command, Machine, Outcome, encode_command
+from tercet.core.machine import Command, Machine, Outcome, encode_command
 from tercet.core.raft.types import Entry
 from tercet.core.rpc_errors import RpcError, Status
 from tercet.core.wire.proto import internal_pb2 as internal
@@ -111,57 +111,6 @@ def test_a_replaced_leader_cannot_expire_a_lease() -> None:
     assert 5 not in machine.lessor
 
 
-def alarm(action: int, member: int = 0, kind: int = 0) -> rpc.AlarmRequest:
-    return rpc.AlarmRequest(action=action, memberID=member, alarm=kind)  # type: ignore[arg-type]
-
-
-def test_a_space_alarm_refuses_what_needs_space_and_nothing_else() -> None:
-    machine = Machine()
-    put(machine, b"k")
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.ACTIVATE, 1, rpc.NOSPACE))
-    assert put(machine, b"k").error == rpc_errors.NO_SPACE
-    assert grant(machine, 5).error == rpc_errors.NO_SPACE
-    writes = rpc.TxnRequest(success=[rpc.RequestOp(request_put=rpc.PutRequest(key=b"a"))])
-    assert apply(machine, Command.TXN, writes).error == rpc_errors.NO_SPACE
-    deletes = rpc.TxnRequest(success=[rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=b"k"))])
-    assert apply(machine, Command.TXN, deletes).error is None
-    assert machine.range(rpc.RangeRequest(key=b"k"))[1] == b""
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.DEACTIVATE, 1, rpc.NOSPACE))
-    assert put(machine, b"k").error is None
-
-
-def test_a_corruption_alarm_refuses_reads_too() -> None:
-    machine = Machine()
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.ACTIVATE, 1, rpc.CORRUPT))
-    assert put(machine, b"k").error == rpc_errors.CORRUPT
-    with pytest.raises(RpcError, match="corrupt cluster"):
-        machine.range(rpc.RangeRequest(key=b"k"))
-
-
-def test_alarms_are_listed_by_kind_and_ended_one_by_one() -> None:
-    machine = Machine()
-    for member, kind in ((2, rpc.NOSPACE), (1, rpc.NOSPACE), (1, rpc.NOSPACE)):
-        apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.ACTIVATE, member, kind))
-    assert machine.alarms == (Alarm(1, 1), Alarm(2, 1))
-    listed = rpc.AlarmResponse.FromString(apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.GET)).body)
-    assert [member.memberID for member in listed.alarms] == [1, 2]
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.DEACTIVATE))
-    assert len(machine.alarms) == 2
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.DEACTIVATE, 1, rpc.NOSPACE))
-    assert machine.alarms == (Alarm(2, 1),)
-
-
-@pytest.mark.parametrize(("member", "kind"), [(5, 0), (0, 7), (2**64 - 1, -1), (5, 2**31 - 1), (5, -(2**31))])
-def test_alarms_that_nobody_knows_are_kept_as_they_come(member: int, kind: int) -> None:
-    machine = Machine()
-    outcome = apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.ACTIVATE, member, kind))
-    (shown,) = rpc.AlarmResponse.FromString(outcome.body).alarms
-    assert (shown.memberID, shown.alarm) == (member, kind)
-    assert machine.alarms == (Alarm(member, kind),)
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.DEACTIVATE, member, kind))
-    assert machine.alarms == ()
-
-
 def test_the_leader_publishes_the_version() -> None:
     machine = Machine()
     apply(machine, Command.CLUSTER_VERSION, internal.ClusterVersion(version="3.4.0"))
@@ -178,7 +127,8 @@ def busy_machine() -> Machine:
     apply(machine, Command.COMPACTION, rpc.CompactionRequest(revision=12))
     checkpoint = rpc.LeaseCheckpointRequest(checkpoints=[rpc.LeaseCheckpoint(ID=5, remaining_TTL=20)])
     apply(machine, Command.LEASE_CHECKPOINT, checkpoint)
-    apply(machine, Command.ALARM, alarm(rpc.AlarmRequest.ACTIVATE, 1, rpc.NOSPACE))
+    alarm = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=1, alarm=rpc.NOSPACE)
+    apply(machine, Command.ALARM, alarm)
     apply(machine, Command.MEMBER_ATTRIBUTES, internal.MemberAttributes(member_id=3, name="n"))
     apply(machine, Command.CLUSTER_VERSION, internal.ClusterVersion(version="3.4.0"))
     return machine

@@ -19,7 +19,7 @@ GROUPS = (
     "c3_watch", "c3_member_life", "c3_misc", "m3_auth", "c3_lock", "c3_cluster", "c3_lease", "c3_mirror",
     "h3_watch", "c3_snapshot", "c3_kv", "c3_compact", "c3_auth_enable", "c3_tls", "c3_migrate", "h3_lease",
     "h3_cluster", "h3_concurrency", "h3_swagger", "m3_txn", "m3_kv", "m3_lease", "m3_http", "m3_json",
-    "m3_quota", "m3_limits", "m3_cluster", "m3_tls", "m3_mutual", "m3_spelling", "m3_variables",
+    "m3_corrupt", "m3_quota", "m3_limits", "m3_cluster", "m3_tls", "m3_mutual", "m3_spelling", "m3_variables",
     "x_crash_grant", "x_crash_sort",
 )  # fmt: skip
 DISAGREE_MAX = 0.03

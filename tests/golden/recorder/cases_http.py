@@ -6,6 +6,7 @@ import json
 
 from cases import b
 from groups import group
+from servers import simple_http
 
 __all__: list[str] = []
 
@@ -158,6 +159,35 @@ BAD_BODIES = (
     '{"limit":9223372036854775807}', '{"limit":9223372036854775808}', '{"limit":-9223372036854775809}', '{"revision":-1}',
     '{"unknown":{"deep":[1,2,{"x":null}]}}', '{"key":"YQ==","key":"Yg=="}', '{"rangeEnd":"Yg==","range_end":"Yw=="}',
 )
+
+
+@group()
+def m3_corrupt(r):
+    """While data is held for corrupt: what goes on, and how an administrator ends it who has to log in first."""
+    v = r.v3
+    v("put", "kv/put", {"key": b("a"), "value": b("1")})
+    v("grant", "lease/grant", {"TTL": 1000, "ID": "7"})
+    v("activate", "maintenance/alarm", {"action": "ACTIVATE", "memberID": "5", "alarm": "CORRUPT"})
+    for name, path, body in (
+        ("put", "kv/put", {"key": b("a")}), ("range", "kv/range", {"key": b("a")}),
+        ("range-serializable", "kv/range", {"key": b("a"), "serializable": True}), ("delete", "kv/deleterange", {"key": b("a")}),
+        ("txn-range", "kv/txn", {"success": [{"request_range": {"key": b("a")}}]}),
+        ("txn-put", "kv/txn", {"success": [{"request_put": {"key": b("a")}}]}), ("compaction", "kv/compaction", {"revision": "2"}),
+        ("grant", "lease/grant", {"TTL": 1000, "ID": "9"}), ("revoke", "lease/revoke", {"ID": "7"}), ("leases", "lease/leases", {}),
+        ("lock", "lock/lock", {"name": b("l"), "lease": "7"}), ("members", "cluster/member/list", {}),
+        ("user-add", "auth/user/add", {"name": "root", "password": "p"}), ("users", "auth/user/list", {}),
+        ("role-add", "auth/role/add", {"name": "root"}), ("user-grant", "auth/user/grant", {"user": "root", "role": "root"}),
+        ("role-grant", "auth/role/grant", {"name": "root", "perm": {"permType": "READ", "key": b("a")}}),
+        ("change-password", "auth/user/changepw", {"name": "root", "password": "q"}), ("auth-enable", "auth/enable", {}),
+    ):
+        v("while-" + name, path, body)
+    status, _, body = simple_http(r.eps[0], "POST", "/v3/auth/authenticate", '{"name": "root", "password": "q"}', timeout=30)
+    rooted = {"Authorization": json.loads(body).get("token", ""), "Content-Type": "application/json"}
+    r.setup.append(["log in as root", status])
+    v("while-put-as-root", "kv/put", {"key": b("a")}, headers=rooted)
+    v("deactivate", "maintenance/alarm", {"action": "DEACTIVATE", "memberID": "5", "alarm": "CORRUPT"}, headers=rooted)
+    v("put-as-root", "kv/put", {"key": b("a"), "value": b("2")}, headers=rooted)
+    v("range-as-root", "kv/range", {"key": b("a")}, headers=rooted)
 
 
 @group()
