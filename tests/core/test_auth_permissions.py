@@ -197,6 +197,8 @@ def test_everybody_may_look_at_their_own_user_and_roles() -> None:
     world = AuthMachine()
     user = world.auth("UserGet", rpc.AuthUserGetRequest(name="alice"), "alice")
     assert list(rpc.AuthUserGetResponse.FromString(user.body).roles) == ["r"]
+    nobodys = world.apply(AUTH_COMMANDS["UserGet"], rpc.AuthUserGetRequest(name=""))
+    assert nobodys.error == rpc_errors.USER_EMPTY
     role = world.auth("RoleGet", rpc.AuthRoleGetRequest(role="r"), "alice")
     assert len(rpc.AuthRoleGetResponse.FromString(role.body).perm) == 4
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tercet.core import rpc_errors
+from tercet.core.auth import store
 from tercet.core.auth.store import AUTH, ROLES, USERS, AuthStore
 from tercet.core.auth.tokens import CLEAR, Notice
 from tercet.core.auth.values import READ, READWRITE, WRITE, Permission, Role, User
@@ -22,6 +23,8 @@ def _with_root() -> AuthStore:
     auth.add_role("r")
     auth.grant_permission("r", Permission(READ, b"a", b"c"))
     auth.grant_role("alice", "r")
+    auth.add_user("certified", b"", no_password=True)
+    auth.add_role("root")
     auth.take_notices()
     return auth
 
@@ -89,6 +92,8 @@ def test_every_change_counts_the_revision_up_and_enabling_does_not() -> None:
         (lambda a: a.role("none"), rpc_errors.ROLE_NOT_FOUND),
         (lambda a: a.authenticate("nobody", a.revision, b"d", 1), rpc_errors.AUTH_FAILED),
         (lambda a: a.authenticate("alice", a.revision - 1, b"d", 1), rpc_errors.AUTH_OLD_REVISION),
+        (lambda a: a.authenticate("certified", a.revision, b"d", 1), rpc_errors.AUTH_FAILED),
+        (lambda a: a.delete_role("root"), rpc_errors.INVALID_AUTH_MANAGEMENT),
     ],
 )
 def test_a_refused_change_leaves_everything_as_it_was(
@@ -103,6 +108,71 @@ def test_a_refused_change_leaves_everything_as_it_was(
     assert caught.value == error
     assert (auth.rows(), auth.revision) == before
     assert not auth.has_notices
+
+
+def test_root_is_like_others_while_nothing_is_checked() -> None:
+    auth = _with_root()
+    auth.enable()
+    auth.grant_role("root", "r")
+    auth.revoke_role("root", "r")  # also while requests are
+    auth.disable()
+    auth.revoke_role("root", "root")
+    auth.delete_role("root")
+    auth.delete_user("root")
+    assert "root" not in auth.users and "root" not in auth.roles
+
+
+def test_switching_twice_is_switching_once() -> None:
+    auth = _with_root()
+    auth.disable()
+    assert not auth.has_notices
+    auth.enable()
+    noted = (auth.rows(), auth.revision)
+    auth.enable()
+    assert (auth.rows(), auth.revision) == noted
+    auth.disable()
+    noted = (auth.rows(), auth.revision)
+    auth.disable()
+    assert (auth.rows(), auth.revision) == noted
+    assert auth.take_notices() == [CLEAR]
+
+
+def test_a_user_without_password_never_has_one() -> None:
+    auth = _with_root()
+    auth.add_user("other", b"given", no_password=True)
+    auth.change_password("certified", b"given")
+    for name in ("other", "certified"):
+        assert auth.user(name) == User(name, b"", (), no_password=True)
+    auth.change_password("alice", b"new")
+    assert auth.user("alice").password == b"new"
+
+
+def test_a_signed_token_is_nobodys_to_keep() -> None:
+    auth = _with_root()
+    auth.enable()
+    auth.authenticate("alice", auth.revision, b"", 7)
+    assert not auth.has_notices
+
+
+def test_notices_that_nobody_takes_are_bounded_and_nothing_void_becomes_valid() -> None:
+    auth = _with_root()
+    auth.enable()
+    for index in range(store._MAX_NOTICES):
+        auth.authenticate("alice", auth.revision, b"digest", index)
+    auth.change_password("alice", b"new")
+    assert auth.take_notices() == [CLEAR, Notice("alice")]
+
+
+def test_a_role_that_goes_is_taken_from_those_who_had_it() -> None:
+    noted: list[tuple[str, bytes]] = []
+    auth = AuthStore(lambda bucket, key, value: noted.append((bucket, key)))
+    for name in ("has", "has-not"):
+        auth.add_user(name, b"h", no_password=False)
+    auth.add_role("r")
+    auth.grant_role("has", "r")
+    noted.clear()
+    auth.delete_role("r")
+    assert [row for row in noted if row[0] == USERS] == [(USERS, b"has")]
 
 
 def test_nobody_gets_a_token_while_authentication_is_off() -> None:
@@ -166,17 +236,25 @@ def test_a_store_loaded_from_what_it_noted_is_the_same() -> None:
     auth.grant_permission("r", Permission(READWRITE, b"\0", b"\0"))
     auth.grant_role("ü" * 300, "r")
     auth.enable()
+    assert {key for bucket, key in noted if bucket == ROLES} == {b"old", b"r"}
     assert all(1 <= len(key) <= 511 for _, key in noted)
-    again = AuthStore()
-    loaders = again.loaders()
-    for (bucket, key), value in noted.items():
-        if value is not None:
-            loaders[bucket](key, value)
+    again = _loaded(noted)
     assert again.rows() == auth.rows()
     assert (again.users, again.roles) == (auth.users, auth.roles)
     assert (again.enabled, again.revision) == (True, auth.revision)
     assert again.role("r") == Role("r", (Permission(READWRITE, b"\0", b"\0"),))
     assert again.user("ü" * 300) == User("ü" * 300, b"x", ("r",))
+    auth.disable()
+    assert not _loaded(noted).enabled
+
+
+def _loaded(noted: dict[tuple[str, bytes], bytes | None]) -> AuthStore:
+    again = AuthStore()
+    loaders = again.loaders()
+    for (bucket, key), value in noted.items():
+        if value is not None:
+            loaders[bucket](key, value)
+    return again
 
 
 @pytest.mark.parametrize(
@@ -185,3 +263,9 @@ def test_a_store_loaded_from_what_it_noted_is_the_same() -> None:
 def test_a_damaged_row_is_corruption(bucket: str, key: bytes) -> None:
     with pytest.raises(Corruption):
         AuthStore().loaders()[bucket](key, b"\xff\xff")
+
+
+def test_a_row_of_a_later_version_is_left_alone() -> None:
+    auth = AuthStore()
+    auth.loaders()[AUTH](b"later", b"\xff\xff")
+    assert auth.rows() == AuthStore().rows()

@@ -52,6 +52,7 @@ def test_a_user_loses_all_tokens_and_others_none() -> None:
         ("abc.12", ("abc", 12)), ("abc.0", ("abc", 0)), (".5", ("", 5)), ("abc", None), ("abc.", None),
         ("a.b.c", None), ("a.1.2", None), ("abc.-1", None), ("abc.+1", None), ("abc. 1", None),
         ("abc.١", None), ("abc.99999999999999999999999", None), ("", None),
+        ("." + "7" * 20, None), ("abc." + "0" * 20, ("abc", 0)), ("abc." + "0" * 21, None),
         ("abc.18446744073709551615", ("abc", 2**64 - 1)), ("abc.18446744073709551616", None),
     ],
 )  # fmt: skip
