@@ -126,6 +126,14 @@ def test_without_authentication_everybody_may_do_everything(
     assert world.apply(kind, request_).error is None
 
 
+def test_a_proposal_of_a_user_is_done_after_authentication_was_switched_off() -> None:
+    world = AuthMachine()
+    old = world.machine.auth.revision
+    world.auth("AuthDisable", rpc.AuthDisableRequest(), "root")
+    assert world.apply(Command.PUT, rpc.PutRequest(key=b"z"), "alice", old).error is None
+    assert world.apply(Command.PUT, rpc.PutRequest(key=b"z"), "mallory").error is None
+
+
 def test_what_was_decided_at_an_older_auth_revision_is_refused() -> None:
     world = AuthMachine()
     old = world.machine.auth.revision
