@@ -125,6 +125,14 @@ def test_many_are_found_as_each_alone(chunk: Chunk, data: st.DataObject) -> None
     assert found == [b"before", *(one.data for one in wanted)]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_many_are_found_between_others(step: int) -> None:
+    chunk = sized(*range(60))
+    found: list[bytes] = []
+    find_all(encode_data(chunk), [place_of(one) for one in chunk[step - 1 :: step]], found)
+    assert found == [one.data for one in chunk[step - 1 :: step]]
+
+
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 40])
 def test_one_missing_among_many_is_damage(count: int) -> None:
     chunk = sized(*range(count))
@@ -255,7 +263,11 @@ def test_what_the_disk_knows_to_be_gone_is_not_written_again() -> None:
     chunk_map.add(at(200), 4, [at(200), at(201), at(202)])
     assert (chunk_map.wanted(at(100)), chunk_map.wanted(at(200))) == (3, 1)
     assert chunk_map.take_gone([]) == []
+    assert chunk_map.has_stale
     assert chunk_map.take_stale(1) == [[at(200)]]
+    assert not chunk_map.has_stale
+    chunk_map.drop(at(101))
+    assert chunk_map.has_stale, "the disk does not know"
 
 
 def test_small_neighbours_become_one_and_an_empty_chunk_goes_alone() -> None:
@@ -283,6 +295,13 @@ def test_no_chunk_is_in_two_runs_and_a_limit_is_kept_but_for_empty_ones() -> Non
         for revision in range(400 if number in (1, 3) else 399):
             chunk_map.drop(at(100 * number) + revision)
     assert chunk_map.take_stale(2) == [[at(100)], [at(200), at(300), at(400), at(500), at(600)]]
+    chunk_map = mapped(*[400] * 6)
+    for number in (2, 4, 6):
+        for revision in range(400 if number == 4 else 399):
+            chunk_map.drop(at(100 * number) + revision)
+    assert chunk_map.take_stale(1) == [[at(200)]]
+    assert chunk_map.take_stale(0) == []
+    assert chunk_map.take_stale(1) == [[at(400)], [at(600)]]
     chunk_map = mapped(*[40] * 5)
     for number in (1, 2, 3):
         for revision in range(39):
