@@ -44,6 +44,12 @@ def add(machine: Machine, member_id: int, url: str, *, learner: bool = False) ->
     return change(machine, MemberCommand.ADD, member.SerializeToString())
 
 
+@pytest.mark.parametrize(("learner", "kind"), [(False, ChangeKind.ADD_VOTER), (True, ChangeKind.ADD_LEARNER)])
+def test_raft_is_told_who_votes(learner: bool, kind: ChangeKind) -> None:
+    payload = rpc.Member(ID=9, isLearner=learner).SerializeToString()
+    assert conf_change(MemberCommand.ADD, payload, b"").changes == (Change(kind, 9),)
+
+
 def test_how_many_learners_there_may_be_travels_with_who_adds_one() -> None:
     """All members must decide alike, whatever their own flags say; a log of before says nothing, so one."""
     machine = cluster()
@@ -137,9 +143,10 @@ def test_there_is_one_learner_at_a_time_and_promoting_it_makes_room() -> None:
     assert add(machine, 8, "http://d:2380", learner=True).error is None
     assert [member.id for member in machine.members.voters()] == [1, 2, 3]
     assert add(machine, 9, "http://e:2380", learner=True).error == rpc_errors.TOO_MANY_LEARNERS
+    assert add(machine, 7, "http://f:2380").error is None, "a voter is none"
     assert promote(machine, 8).error is None
     assert add(machine, 9, "http://e:2380", learner=True).error is None
-    assert [member.id for member in machine.members.voters()] == [1, 2, 3, 8]
+    assert [member.id for member in machine.members.voters()] == [1, 2, 3, 7, 8]
 
 
 def test_a_member_may_be_given_its_own_urls_again() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +31,8 @@ from tercet.core.mvcc.chunks import (
 )
 from tercet.core.mvcc.record import Record
 
+from .memory_rows import Memory
+
 
 def record(revision: int, sub: int = 0, data: bytes = b"data") -> Record:
     return Record(b"k%d" % revision, revision, revision, sub, 1, 0, data)
@@ -54,28 +54,6 @@ def chunks(draw: st.DrawFn) -> Chunk:
         revision += gap
         found += [record(revision, sub, draw(st.binary(max_size=5))) for sub in range(subs)]
     return found
-
-
-class Memory:
-    """Rows in memory."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, bytes], bytes] = {}
-
-    def get(self, bucket: str, key: bytes) -> bytes | None:
-        return self.rows.get((bucket, key))
-
-    def scan(
-        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
-    ) -> Iterator[tuple[bytes, bytes]]:
-        yield from ((key, row) for (other, key), row in sorted(self.rows.items()) if other == bucket)
-
-    def store(self, chunk: Chunk) -> bytes:
-        """Put the two rows of a chunk; their key."""
-        key = chunk_key(place_of(chunk[0]))
-        self.rows[INDEX_BUCKET, key] = encode_index(chunk)
-        self.rows[DATA_BUCKET, key] = encode_data(chunk)
-        return key
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1)), min_size=2, max_size=2))
