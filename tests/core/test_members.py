@@ -100,6 +100,23 @@ def test_the_first_voters_are_read_back_from_the_log_and_later_changes_are_not_a
     assert first_voters(entries[1:]) == () == first_voters(())
 
 
+@pytest.mark.parametrize(("term", "kind", "header"), [
+    (2, EntryKind.CONF_CHANGE, (0, 0)), (1, EntryKind.NORMAL, (0, 0)),
+    (1, EntryKind.CONF_CHANGE, (1, 0)), (1, EntryKind.CONF_CHANGE, (0, 7)),
+])  # fmt: skip
+def test_only_what_a_log_begins_with_made_first_voters(
+    term: int, kind: EntryKind, header: tuple[int, int]
+) -> None:
+    """Of the term of the beginning, and proposed by nobody."""
+    payload = rpc.Member(ID=9).SerializeToString()
+    change = conf_change(MemberCommand.ADD, payload, encode_command(Command.MEMBER_ADD, *header, b""))
+    later = Entry(term, 4, encode_conf_change(change), kind)
+    assert first_voters((*bootstrap_entries(FIRST), later)) == (1, 2, 3)
+    first = conf_change(MemberCommand.ADD, payload, encode_command(Command.MEMBER_ADD, 0, 0, b""))
+    fourth = Entry(1, 4, encode_conf_change(first), EntryKind.CONF_CHANGE)
+    assert first_voters((*bootstrap_entries(FIRST), fourth)) == (1, 2, 3, 9)
+
+
 def test_an_added_member_is_shown_with_everybody_and_has_no_name_yet() -> None:
     machine = cluster()
     outcome = add(machine, 9, "http://d:2380")
