@@ -40,6 +40,8 @@ def test_keys_hang_on_leases_that_exist() -> None:
     lessor.attach(1, b"a")
     lessor.attach(2, b"b")
     lessor.detach(1, b"zz")
+    lessor.detach(2, b"b")
+    lessor.checkpoint(2, 5)
     lease = lessor.get(1)
     assert lease is not None and list(lease.keys) == [b"a"]
     lessor.detach(1, b"a")
