@@ -73,6 +73,12 @@ def test_prev_kv_shows_what_a_put_replaced_and_nothing_for_a_new_key() -> None:
     shop = Shop(foo="bar")
     assert rpc.PutResponse.FromString(shop.put(b"foo", b"x", prev_kv=True).body).prev_kv.value == b"bar"
     assert shop.put(b"fresh", b"x", prev_kv=True).body == b""
+    assert shop.put(b"foo", b"y").body == b"", "nobody asked"
+    asked, unasked, fresh = shop.txn(rpc.TxnRequest(success=[
+        put_op(b"foo", b"z", prev_kv=True), put_op(b"fresh"), put_op(b"other", prev_kv=True),
+    ])).responses  # fmt: skip
+    assert asked.response_put.prev_kv.value == b"y"
+    assert not unasked.response_put.HasField("prev_kv") and not fresh.response_put.HasField("prev_kv")
 
 
 def test_ignore_value_and_ignore_lease_keep_what_is_there() -> None:
@@ -160,6 +166,31 @@ def test_keys_only_and_count_only_leave_out_what_they_say() -> None:
     assert (response.count, len(response.kvs)) == (1, 0)
 
 
+@pytest.mark.parametrize("end", [b"", b"c"])
+def test_each_way_to_show_less_works_for_one_key_and_for_many(end: bytes) -> None:
+    """a: created at 2, changed at 4; b: created and changed at 3."""
+    shop = Shop(a="1", b="2")
+    shop.put(b"a", b"3")
+    every = [b"a", b"b"] if end else [b"a"]
+
+    def shown(**options: object) -> list[bytes]:
+        answer = shop.range(key=b"a", range_end=end, **options)
+        assert (answer.count, answer.more) == (len(every), False)
+        return [kv.key for kv in answer.kvs]
+
+    assert shown() == shown(keys_only=True) == every
+    assert [kv.value for kv in shop.range(key=b"a", range_end=end, keys_only=True).kvs] == [b""] * len(every)
+    assert shown(count_only=True) == shown(max_mod_revision=2) == shown(min_mod_revision=5) == []
+    assert shown(max_create_revision=1) == shown(min_create_revision=4) == []
+    assert shown(min_mod_revision=4) == shown(max_create_revision=2) == [b"a"]
+    assert shown(max_mod_revision=3) == shown(min_create_revision=3) == every[1:]
+    wide = {"min_mod_revision": 2, "max_mod_revision": 4, "min_create_revision": 1, "max_create_revision": 3}
+    assert shown(**wide) == every
+    past = shop.range(key=b"a", range_end=end, revision=3)
+    assert [kv.value for kv in past.kvs] == [b"1", b"2"][: len(every)]
+    assert shop.range(key=b"none", range_end=b"o" if end else b"").count == 0
+
+
 def test_an_inverted_range_is_empty() -> None:
     shop = Shop(a1="1", a2="2")
     assert shop.range(key=b"a3", range_end=b"a1").count == 0
@@ -237,9 +268,33 @@ def test_comparisons_decide_the_branch(compare: rpc.Compare, holds: bool) -> Non
     assert shop.txn(rpc.TxnRequest(compare=[compare])).succeeded is holds
 
 
+@pytest.mark.parametrize(("revision", "value"), [(0, b"4"), (3, b"1"), (4, b"3")])
+def test_a_range_of_a_transaction_may_be_of_any_revision_there_is(revision: int, value: bytes) -> None:
+    shop = Shop(a="1", b="2")
+    shop.put(b"a", b"3")
+    shop.apply(Command.COMPACTION, rpc.CompactionRequest(revision=3))
+    _, found = shop.txn(rpc.TxnRequest(success=[put_op(b"a", b"4"), range_op(b"a", revision)])).responses
+    assert found.response_range.kvs[0].value == value
+
+
+def test_a_put_of_a_transaction_hangs_its_key_on_the_lease() -> None:
+    shop = Shop(a="1")
+    shop.apply(Command.LEASE_GRANT, rpc.LeaseGrantRequest(ID=5, TTL=10))
+    shop.txn(rpc.TxnRequest(success=[put_op(b"b", lease=5), put_op(b"a", lease=5)]))
+    shop.txn(rpc.TxnRequest(success=[
+        put_op(b"b", b"kept", ignore_lease=True), put_op(b"a", b"", ignore_value=True),
+    ]))  # fmt: skip
+    found = {kv.key: (kv.value, kv.lease) for kv in shop.range(key=b"a", range_end=b"c").kvs}
+    assert found == {b"a": (b"v", 0), b"b": (b"kept", 5)}
+    shop.apply(Command.LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=5))
+    assert shop.keys(key=b"a", range_end=b"c") == [b"a"]
+
+
 def test_a_transaction_with_one_bad_operation_does_nothing() -> None:
     shop = Shop(a="1")
+    shop.apply(Command.COMPACTION, rpc.CompactionRequest(revision=2))
     for bad, error in [
+        (range_op(b"a", revision=1), rpc_errors.COMPACTED),
         (put_op(b"x", lease=99), rpc_errors.LEASE_NOT_FOUND),
         (put_op(b"x", ignore_lease=True), rpc_errors.KEY_NOT_FOUND),
         (range_op(b"a", revision=3), rpc_errors.FUTURE_REVISION),
