@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.core.mvcc.draft import Draft
 from tercet.core.mvcc.hashing import hash_history
-from tercet.core.mvcc.record import Record, encode_event, make_record, make_tombstone, value_of
-from tercet.core.mvcc.steps import finish
+from tercet.core.mvcc.record import Event, Record, encode_event, make_record, make_tombstone, value_of
+from tercet.core.mvcc.steps import PAGE_KEYS, finish
 from tercet.core.mvcc.store import Store
 from tercet.core.mvcc.watch_index import WatchIndex
 from tercet.core.wire.proto import kv_pb2
@@ -81,6 +82,79 @@ def test_events_carry_their_kind_and_what_they_replaced() -> None:
     assert (message.type, message.kv.value, message.prev_kv.value) == (kv_pb2.Event.PUT, b"2", b"1")
     message = kv_pb2.Event.FromString(encode_event(third, prev_kv=False, data_of=store.data_of))
     assert message == kv_pb2.Event(type=kv_pb2.Event.DELETE, kv=kv_pb2.KeyValue(key=b"k", mod_revision=4))
+
+
+def seen(events: list[Event]) -> list[tuple[int, bytes]]:
+    return [(event.record.mod_revision, event.record.key) for event in events]
+
+
+def three_and_more() -> Store:
+    """Revision 2 writes a, b and c, 3 b, 4 a and b, 5 b, 6 z."""
+    store = Store()
+    put(store, b"a", b"b", b"c")
+    put(store, b"b")
+    put(store, b"a", b"b")
+    delete(store, b"b")
+    put(store, b"z")
+    return store
+
+
+PAST = [(2, b"a"), (2, b"b"), (2, b"c"), (3, b"b"), (4, b"a"), (4, b"b"), (5, b"b"), (6, b"z")]
+
+
+@pytest.mark.parametrize(("limit", "ends"), [
+    (0, [3, 4, 5, 6, 7]), (1, [3, 4, 5, 6, 7]), (3, [3, 5, 7]), (4, [4, 7]), (5, [5, 7]), (7, [6, 7]),
+    (8, [7]), (99, [7]),
+])  # fmt: skip
+def test_the_past_comes_in_whole_revisions_until_the_limit_is_reached(limit: int, ends: list[int]) -> None:
+    store, revision = three_and_more(), 2
+    for end in ends:
+        events, after = store.events_since(revision, b"", None, limit)
+        assert (seen(events), after) == ([row for row in PAST if revision <= row[0] < end], end)
+        revision = after
+    assert store.events_since(7, b"", None, limit) == ([], 7)
+
+
+def test_the_limit_counts_what_is_looked_at_and_not_what_is_found() -> None:
+    store = three_and_more()
+    assert store.events_since(2, b"x", None, 4) == ([], 4)
+    events, after = store.events_since(2, b"b", b"c", 6)
+    assert (seen(events), after) == ([(2, b"b"), (3, b"b"), (4, b"b")], 5)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(1, [3, 4, 5, 7]), (2, [4, 7]), (3, [5, 7]), (4, [7]), (9, [7])])
+def test_the_past_of_one_key_is_its_own_history(limit: int, ends: list[int]) -> None:
+    store, revision = three_and_more(), 2
+    for end in ends:
+        events, after = store.events_since(revision, b"b", b"b\0", limit)
+        assert seen(events) == [row for row in PAST if row[1] == b"b" and revision <= row[0] < end]
+        assert after == end
+        revision = after
+    assert store.events_since(2, b"none", b"none\0", limit) == ([], 7)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(1, [3, 4, 5, 6]), (3, [3, 5, 6]), (4, [4, 6]), (99, [6])])
+def test_changes_come_in_whole_revisions_up_to_the_last_wanted(limit: int, ends: list[int]) -> None:
+    store, revision = three_and_more(), 2
+    for end in ends:
+        records, after = store.changes(revision, limit, 5)
+        assert [(one.mod_revision, one.key) for one in records] == [r for r in PAST if revision <= r[0] < end]
+        assert after == end
+        revision = after
+    assert store.changes(6, limit, 5) == ([], 6)
+
+
+def test_a_revision_of_many_events_is_walked_in_steps_and_is_one_all_the_same() -> None:
+    store = Store()
+    keys = [b"%04d" % number for number in range(2 * PAGE_KEYS + 1)]
+    put(store, *keys)
+    steps = store.events_in_pages(2, b"", None, 1)
+    assert sum(1 for _ in steps) == 2
+    events, after = finish(store.events_in_pages(2, b"", None, 1))
+    assert ([event.record.key for event in events], after) == (keys, 3)
+    exactly = Store()
+    put(exactly, *keys[:PAGE_KEYS])
+    assert sum(1 for _ in exactly.events_in_pages(2, b"", None, 1)) == 0
 
 
 def test_a_compaction_forgets_what_no_read_can_see() -> None:
