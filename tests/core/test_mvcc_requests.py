@@ -234,6 +234,28 @@ def test_operations_of_a_transaction_see_the_writes_before_them_and_share_a_revi
     assert shop.machine.revision == 3
 
 
+@pytest.mark.parametrize(("key", "range_end", "now", "then"), [
+    (b"b", b"d", [b"b", b"c"], [b"c"]), (b"a", b"b", [b"a"], [b"a"]),
+    (b"b", b"\0", [b"b", b"c", b"e"], [b"c", b"d"]),
+    (b"\0", b"\0", [b"a", b"b", b"c", b"e"], [b"a", b"c", b"d"]), (b"d", b"e", [], [b"d"]),
+    (b"b", b"", [b"b"], []), (b"d", b"", [], [b"d"]),
+])  # fmt: skip
+def test_a_range_of_a_transaction_sees_its_writes_exactly_within_its_ends(
+    key: bytes, range_end: bytes, now: list[bytes], then: list[bytes]
+) -> None:
+    shop = Shop(a="1", c="1", d="1")
+    writes = [put_op(b"b"), put_op(b"c"), put_op(b"e"), delete_op(b"d")]
+    ranges = [
+        rpc.RequestOp(request_range=Range(key=key, range_end=range_end, limit=limit, revision=revision))
+        for revision in (0, 4)
+        for limit in (0, 1)
+    ]
+    answers = [one.response_range for one in shop.txn(rpc.TxnRequest(success=writes + ranges)).responses[4:]]
+    assert [[kv.key for kv in one.kvs] for one in answers] == [now, now[:1], then, then[:1]]
+    assert [one.count for one in answers] == [len(now), len(now), len(then), len(then)]
+    assert [one.more for one in answers] == [False, len(now) > 1, False, len(then) > 1]
+
+
 def test_nested_comparisons_are_judged_before_anything_is_written() -> None:
     shop = Shop(a="1")
     inner = rpc.TxnRequest(
@@ -328,6 +350,15 @@ def test_bad_operations_of_the_branch_not_taken_do_not_matter() -> None:
         ([put_op(b"a"), nested(put_op(b"a"))], rpc_errors.DUPLICATE_KEY),
         ([nested(put_op(b"a")), nested(put_op(b"a"))], rpc_errors.DUPLICATE_KEY),
         ([nested(put_op(b"a"), failure=(put_op(b"a"),))], None),
+        ([nested(put_op(b"a"), put_op(b"a"))], rpc_errors.DUPLICATE_KEY),
+        ([nested(failure=(put_op(b"a"), put_op(b"a")))], rpc_errors.DUPLICATE_KEY),
+        ([put_op(b"a"), nested(nested(failure=(put_op(b"a"),)))], rpc_errors.DUPLICATE_KEY),
+        ([nested(put_op(b"b")), delete_op(b"a", b"c")], rpc_errors.DUPLICATE_KEY),
+        ([delete_op(b"a"), nested(failure=(put_op(b"a"),))], rpc_errors.DUPLICATE_KEY),
+        ([nested(delete_op(b"a")), nested(put_op(b"a"))], rpc_errors.DUPLICATE_KEY),
+        ([nested(put_op(b"a")), nested(delete_op(b"a"))], None),
+        ([nested(delete_op(b"a"), failure=(put_op(b"a"),))], None),
+        ([nested(delete_op(b"a"), put_op(b"c")), put_op(b"b")], None),
         ([delete_op(b"a"), delete_op(b"a", b"c")], None),
         ([put_op(b"c"), delete_op(b"a", b"c")], None),
         ([put_op(b"b"), delete_op(b"a", b"\x00")], None),  # etcd takes this range for an empty one
@@ -354,11 +385,18 @@ def test_puts_and_ranges_are_checked_before_they_are_proposed() -> None:
     assert check_put(Put()) == rpc_errors.EMPTY_KEY
     assert check_put(Put(key=b"a", value=b"v", ignore_value=True)) == rpc_errors.VALUE_PROVIDED
     assert check_put(Put(key=b"a", lease=1, ignore_lease=True)) == rpc_errors.LEASE_PROVIDED
-    assert check_put(Put(key=b"a", value=b"v")) is None
+    assert check_put(Put(key=b"a", value=b"v", lease=1)) is None
+    assert check_put(Put(key=b"a", ignore_value=True, ignore_lease=True)) is None
+    assert check_put(Put(key=b"a", value=b"v", ignore_lease=True)) is None
+    assert check_put(Put(key=b"a", lease=1, ignore_value=True)) is None
     assert check_range(Range()) == rpc_errors.EMPTY_KEY
     odd = Range(key=b"a")
     odd.sort_target = 9  # type: ignore[assignment]
     assert check_range(odd) == rpc_errors.INVALID_SORT_OPTION
+    odd = Range(key=b"a", sort_target=Range.VALUE)
+    odd.sort_order = 3  # type: ignore[assignment]
+    assert check_range(odd) == rpc_errors.INVALID_SORT_OPTION
+    assert check_range(Range(key=b"a", sort_target=Range.VALUE, sort_order=Range.DESCEND)) is None
 
 
 def test_only_ranges_make_a_transaction_read_only() -> None:
