@@ -108,9 +108,15 @@ def test_a_leader_that_is_long_in_coming_is_greeted_all_the_same(
 ) -> None:
     monkeypatch.setattr(launching, "READY_SECONDS", 0.0)
     member = MemberProcess(plan_members(tmp_path, size=1, first_client_port=port)[0])
+    member.process.send_signal(signal.SIGSTOP)
     said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        member.process.send_signal(signal.SIGCONT)
+
     try:
-        trio.run(launching._greet, [member], said.append)
+        trio.run(launching._greet, [member], say)
     finally:
         member.stop()
         member.wait()
