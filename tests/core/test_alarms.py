@@ -101,6 +101,14 @@ def test_a_corruption_alarm_refuses_what_touches_keys(kind: int, request_: Messa
     assert apply(machine, kind, request_).error is None
 
 
+def test_every_command_there_is_was_thought_of() -> None:
+    """A new one that touches keys belongs into the table of what CORRUPT refuses."""
+    refused = {Command.PUT, Command.LEASE_GRANT, *(kind for kind, _ in ROOMY)}
+    versions = {Command.CLUSTER_VERSION, Command.DOWNGRADE}
+    apart = {Command.ALARM, Command.AS_USER, Command.LEASE_CHECKPOINT} | versions
+    assert {int(kind) for kind in Command} == {*map(int, refused | apart), *map(int, MemberCommand)}
+
+
 def test_a_corruption_alarm_refuses_reads_too() -> None:
     machine = raised(1, rpc.CORRUPT)
     with pytest.raises(RpcError, match="corrupt cluster"):
@@ -148,6 +156,12 @@ def test_alarms_are_listed_by_kind_and_ended_one_by_one() -> None:
     assert len(machine.alarms) == 3
     assert told(machine, DEACTIVATE, 1, rpc.NOSPACE) == [(1, rpc.NOSPACE)]
     assert machine.alarms == (Alarm(1, rpc.CORRUPT), Alarm(2, rpc.NOSPACE))
+
+
+def test_an_alarm_of_a_kind_that_nobody_knows_refuses_nothing() -> None:
+    machine = raised(1, 7)
+    assert apply(machine, Command.PUT, rpc.PutRequest(key=b"k")).error is None
+    assert machine.range(rpc.RangeRequest(key=b"k"))[1]
 
 
 def test_nobodys_alarm_of_no_kind_is_none() -> None:
