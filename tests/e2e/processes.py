@@ -14,11 +14,11 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
+from tercet.jepsen_like.ports import HOST, hold_port
+
 #: In seconds: how long anything may take before a test gives it up. How quick the machine is decides no test.
 PATIENCE = 90.0
 #: For etcdctl and tercetctl: so much longer than their own 2 s and 5 s.
@@ -32,37 +32,17 @@ _held: deque[socket.socket] = deque()
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, and that nobody gets by chance for some time.
 
-    A socket of ours stays bound to each and does not listen: a server that sets SO_REUSEADDR, as all here do,
-    may still have the port, and the system gives it to no other socket.
+    A socket of ours holds each: a server that sets SO_REUSEADDR, as all here do, may still have the port.
     """
-    return [hold_port(0) for _ in range(count)]
+    return [keep_port(0) for _ in range(count)]
 
 
-def hold_port(port: int, held: ExitStack | None = None) -> int:
-    """Keep a port, 0 for any, from others; the port.
-
-    Args:
-        port: Which.
-        held: When this ends, so does the keeping; None: after many more.
-
-    Raises:
-        OSError: somebody has it.
-    """
-    sock = socket.socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if port == 0 else 0)
-        sock.bind((HOST, port))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    except BaseException:
-        sock.close()
-        raise
-    if held is not None:
-        held.enter_context(sock)
-    else:
-        _held.append(sock)
+def keep_port(port: int) -> int:
+    """Hold a port, 0 for any, until many more are held; the port. Raises ``OSError``: somebody has it."""
+    _held.append(hold_port(port))
     while len(_held) > _MOST_HELD:
         _held.popleft().close()
-    return int(sock.getsockname()[1])
+    return int(_held[-1].getsockname()[1])
 
 
 def wait_until(what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:

@@ -14,7 +14,7 @@ import trio
 from tercet.net import cluster as launching
 from tercet.net.cluster import MemberProcess, plan_members
 
-from .processes import PATIENCE, environment, free_ports, hold_port, wait_until
+from .processes import PATIENCE, environment, free_ports, keep_port, wait_until
 
 
 class Launcher:
@@ -48,7 +48,7 @@ def port() -> int:
         try:
             for port in ports:
                 if port != first:
-                    hold_port(port)
+                    keep_port(port)
         except (OSError, OverflowError):
             return None
         return first

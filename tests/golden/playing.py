@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tercet.jepsen_like.ports import hold_port
 from tercet.net.config import member_id
 
-from ..e2e.processes import environment, hold_port
+from ..e2e.processes import environment
 from .recorder.diff import view
 
 HERE = Path(__file__).parent
@@ -125,7 +126,7 @@ def _take(base: int, held: ExitStack) -> bool:
     with ExitStack() as taken:
         try:
             for offset in (0, 1, 10, 11, 20, 21, 30, 31, 100, 101):
-                hold_port(base + offset, taken)
+                taken.enter_context(hold_port(base + offset))
         except OSError:
             return False
         held.enter_context(taken.pop_all())
